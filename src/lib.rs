@@ -1,0 +1,18 @@
+//! Ingle: a native local LLM engine and the router in front of it.
+//!
+//! The modules are floors of one house; imports point down only. ARCHITECTURE.md has the map and
+//! `tests/it/house_rules.rs` holds the code to it.
+
+pub mod backend;
+pub mod catalog;
+pub mod chat;
+pub mod cli;
+pub mod config;
+pub mod egress;
+pub mod engine;
+pub mod gguf;
+pub mod http;
+pub mod model;
+pub mod pool;
+pub mod telemetry;
+pub mod text;
