@@ -1,2 +1,3 @@
 //! Tests.
 mod fixtures;
+mod house_rules;

