@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::gguf::{Array, Gguf, TensorInfo, TensorType, Value, printable};
+use crate::gguf::{Array, Gguf, TensorInfo, TensorType, Value, is_control, printable};
 
 /// So many elements of a list are shown.
 const MAX_SHOWN: usize = 4;
@@ -58,9 +58,23 @@ pub(crate) fn run_json(path: &Path, out: &mut dyn Write) -> anyhow::Result<()> {
         "parameters": n_parameters(&gguf),
         "bytes": gguf.file_bytes(),
     });
-    serde_json::to_writer_pretty(&mut *out, &all)?;
-    writeln!(out)?;
+    writeln!(out, "{}", plain(&serde_json::to_string_pretty(&all)?))?;
     Ok(())
+}
+
+/// JSON with the characters escaped that JSON may leave alone and a terminal would obey. Outside of
+/// strings JSON has none of them.
+fn plain(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_control(c) {
+            // All of them fit in four digits.
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 fn write_files(gguf: &Gguf, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -363,6 +377,16 @@ mod tests {
         assert_eq!(parsed["tensors"][0]["shape"], json!([4]));
         assert_eq!(parsed["types"]["I8"]["runs"], false);
         assert_eq!(parsed["parameters"], 4);
+    }
+
+    #[test]
+    fn no_name_reaches_a_terminal_as_a_command() {
+        let json = plain(&json!({ "\u{9b}2J": "\x1b[31m\u{202e}ö" }).to_string());
+        assert_eq!(json, r#"{"\u009b2J":"\u001b[31m\u202eö"}"#);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&json).unwrap()["\u{9b}2J"],
+            "\x1b[31m\u{202e}ö"
+        );
     }
 
     #[test]

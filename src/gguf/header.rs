@@ -271,9 +271,7 @@ pub(crate) fn printable(text: &str) -> String {
     const MAX_CHARS: usize = 120;
     let mut shown = String::new();
     for c in text.chars().take(MAX_CHARS) {
-        let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c.is_control() || turns {
+        if is_control(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -283,4 +281,11 @@ pub(crate) fn printable(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Whether a character is one that a terminal obeys instead of showing it.
+pub(crate) fn is_control(c: char) -> bool {
+    let turns_or_hides = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    c.is_control() || turns_or_hides
 }

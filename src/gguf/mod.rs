@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use error::Error;
 pub use header::HeaderError;
-pub(crate) use header::printable;
+pub(crate) use header::{is_control, printable};
 pub use metadata::{Metadata, Strings};
 pub use reader::What;
 pub use source::TensorBytes;

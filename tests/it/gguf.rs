@@ -4,6 +4,7 @@ mod hostile;
 mod mutated;
 mod seeds;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use ingle::gguf::{Error, Gguf, Shard, TensorInfo, TensorType, Value, ValueType};
@@ -316,6 +317,34 @@ fn smollm2_is_what_it_is_known_to_be() {
         ("Q4_1", [576, 576].as_slice())
     );
     assert_eq!(gguf.bytes(query).len(), 576 * 576 / 32 * 20);
+}
+
+/// candle's reader is written by others: what both say of a real file can be believed.
+#[test]
+fn candle_finds_the_same_tensors_in_smollm2() {
+    let gguf = Gguf::open(&fixtures::smollm2()).unwrap();
+    let mut file = std::fs::File::open(gguf.path()).unwrap();
+    let candle = candle_core::quantized::gguf_file::Content::read(&mut file).unwrap();
+    assert_eq!(gguf.tensors().len(), candle.tensor_infos.len());
+    for tensor in gguf.tensors() {
+        let theirs = &candle.tensor_infos[&tensor.name];
+        let dims = theirs.shape.dims().iter().rev().map(|dim| *dim as u64);
+        assert!(dims.eq(tensor.dims.iter().copied()), "{tensor:?}");
+        assert_eq!(
+            tensor.offset(),
+            candle.tensor_data_offset + theirs.offset,
+            "{tensor:?}"
+        );
+        let n_bytes = theirs.ggml_dtype.type_size() as u64 * tensor.n_elements()
+            / theirs.ggml_dtype.block_size() as u64;
+        assert_eq!(tensor.n_bytes(), n_bytes, "{tensor:?}");
+        assert_eq!(
+            tensor.ty.name().replace('_', ""),
+            format!("{:?}", theirs.ggml_dtype).replace('_', "")
+        );
+    }
+    let ours: HashSet<&str> = gguf.metadata().keys().collect();
+    assert_eq!(ours, candle.metadata.keys().map(String::as_str).collect());
 }
 
 #[test]

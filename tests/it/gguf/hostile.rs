@@ -357,6 +357,42 @@ fn what_is_no_regular_file_is_refused_at_once() {
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
+/// A mapping shows what is written to the file later: nonsense then, never harm.
+#[cfg(unix)]
+#[test]
+fn a_file_written_to_while_it_is_open_does_no_harm() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    let list = vec!["a".to_string(), "b".to_string()];
+    let good = GgufFile::new()
+        .with("text", "abc")
+        .with("list", list)
+        .with("yes", true);
+    good.write(&path);
+    let gguf = Gguf::open(&path).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for byte in [0xff, 0x00, 0x09] {
+        file.write_all_at(&vec![byte; good.to_bytes().len()], 0)
+            .unwrap();
+        let keys = gguf.metadata();
+        assert_eq!(keys.keys().collect::<Vec<_>>(), ["text", "list", "yes"]);
+        let _ = (
+            keys.value("text").is_ok(),
+            keys.strings("list").map(|list| list.iter().count()),
+        );
+        if byte > 1 {
+            let changed = "key yes has changed since the file was opened";
+            assert!(
+                keys.bool("yes")
+                    .unwrap_err()
+                    .to_string()
+                    .starts_with(changed)
+            );
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_not_there_or_empty_says_so() {
     let folder = tempfile::tempdir().unwrap();
