@@ -253,7 +253,8 @@ fn value_json(value: Value<'_>) -> serde_json::Value {
         Value::I32(v) => json!(v),
         Value::U64(v) => json!(v),
         Value::I64(v) => json!(v),
-        Value::F32(v) => json!(v),
+        // By way of its shortest spelling: 1e-5 and not 9.999999747378752e-6.
+        Value::F32(v) => json!(v.to_string().parse::<f64>().ok()),
         Value::F64(v) => json!(v),
         Value::Bool(v) => json!(v),
         Value::Str(bytes) => json!(shown(bytes)),
