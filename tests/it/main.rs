@@ -1,3 +1,7 @@
-//! Tests.
+//! The integration tests, in one binary.
+#![cfg(test)]
+
 mod fixtures;
+mod gguf;
+mod gguf_file;
 mod house_rules;
