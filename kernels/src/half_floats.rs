@@ -38,10 +38,7 @@ pub(crate) fn to_half(isa: Isa, floats: &[f32], halves: &mut [f16]) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128, _mm256_cvtph_ps,
-        _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_storeu_ps,
-    };
+    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm256_cvtph_ps, _mm256_cvtps_ph};
 
     use half::f16;
 
@@ -50,10 +47,7 @@ mod x86 {
         let (eights, tail) = floats.as_chunks_mut::<8>();
         let (byte_eights, byte_tail) = bytes.as_chunks::<16>();
         for (floats, bytes) in eights.iter_mut().zip(byte_eights) {
-            // SAFETY: the reference covers the 16 bytes; no alignment is needed.
-            let halves = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
-            // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-            unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_cvtph_ps(halves)) }
+            *floats = bytemuck::cast(_mm256_cvtph_ps(bytemuck::cast(*bytes)));
         }
         for (float, bytes) in tail.iter_mut().zip(byte_tail.as_chunks::<2>().0) {
             *float = f16::from_le_bytes(*bytes).to_f32_const();
@@ -65,11 +59,9 @@ mod x86 {
         let (eights, tail) = halves.as_chunks_mut::<8>();
         let (float_eights, float_tail) = floats.as_chunks::<8>();
         for (halves, floats) in eights.iter_mut().zip(float_eights) {
-            // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-            let floats = unsafe { _mm256_loadu_ps(floats.as_ptr()) };
-            let narrow = _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(floats);
-            // SAFETY: the reference covers the 16 bytes; no alignment is needed.
-            unsafe { _mm_storeu_si128(halves.as_mut_ptr().cast(), narrow) }
+            let narrow = _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(bytemuck::cast(*floats));
+            let bits: [u16; 8] = bytemuck::cast(narrow);
+            *halves = bits.map(f16::from_bits);
         }
         for (half, float) in tail.iter_mut().zip(float_tail) {
             *half = f16::from_f32_const(*float);

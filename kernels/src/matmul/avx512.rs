@@ -6,25 +6,25 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16, _mm512_mul_ps, _mm512_mullo_epi32,
-    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_srai_epi32, _mm512_storeu_ps, _mm512_sub_epi32, _mm512_xor_si512,
+    _mm512_madd_epi16, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi8, _mm512_set1_epi16,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32,
+    _mm512_sub_epi32, _mm512_xor_si512,
 };
 
 use super::panel::{Law, PanelGroup, Sums};
-use crate::quantize::ActRow;
+use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM};
 
 /// Adds the products of a panel to the sums: up to four activation rows at a time, so that a loaded
 /// weight serves them all.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn dot<L: Law>(panel: &[PanelGroup], acts: &[ActRow<'_>], sums: &mut [Sums]) {
+pub(super) fn dot<L: Law>(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]) {
     let (act_fours, last_acts) = acts.as_chunks::<4>();
     let (sum_fours, last_sums) = sums.as_chunks_mut::<4>();
     for (acts, sums) in act_fours.iter().zip(sum_fours) {
         dot_rows::<L, 4>(panel, acts, sums);
     }
     for (act, sums) in last_acts.iter().zip(last_sums) {
-        dot_rows::<L, 1>(panel, std::array::from_ref(act), std::array::from_mut(sums));
+        dot_rows::<L, 1>(panel, &[act], std::array::from_mut(sums));
     }
 }
 
@@ -32,7 +32,7 @@ pub(super) fn dot<L: Law>(panel: &[PanelGroup], acts: &[ActRow<'_>], sums: &mut 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn dot_rows<L: Law, const M: usize>(
     panel: &[PanelGroup],
-    acts: &[ActRow<'_>; M],
+    acts: &[&[ActGroup]; M],
     sums: &mut [Sums; M],
 ) {
     let mut totals = [_mm512_set1_ps(0.0); M];
@@ -40,17 +40,20 @@ fn dot_rows<L: Law, const M: usize>(
         *total = load_floats(sums);
     }
     for (group_idx, weights) in panel.iter().enumerate() {
-        let quants: [&[u32; 8]; M] = std::array::from_fn(|row| &acts[row].quants[group_idx]);
-        let halves = half_dots::<L, M>(weights, &quants);
+        let mut groups = [&acts[0][group_idx]; M];
+        for (group, act) in groups.iter_mut().zip(acts) {
+            *group = &act[group_idx];
+        }
+        let halves = half_dots::<L, M>(weights, &groups);
         for row in 0..M {
-            let half_sums = _mm512_set1_epi32(acts[row].half_sums[group_idx].cast_signed());
+            let half_sums = _mm512_set1_epi32(groups[row][HALF_SUMS].cast_signed());
             let dot = group_dot::<L>(halves[row], half_sums, &weights.sub_scales);
-            let act_scale = _mm512_set1_ps(acts[row].scales[group_idx]);
+            let act_scale = _mm512_set1_ps(f32::from_bits(groups[row][SCALE]));
             let scale = _mm512_mul_ps(load_floats(&weights.scales), act_scale);
             let mut total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, totals[row]);
             let bias = load_floats(&weights.biases);
             if L::BIAS {
-                let act_sum = _mm512_set1_ps(acts[row].sums[group_idx]);
+                let act_sum = _mm512_set1_ps(f32::from_bits(groups[row][SUM]));
                 total = _mm512_fmadd_ps(bias, act_sum, total);
             }
             if L::SUB_MINS {
@@ -71,7 +74,7 @@ fn dot_rows<L: Law, const M: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn half_dots<L: Law, const M: usize>(
     weights: &PanelGroup,
-    acts: &[&[u32; 8]; M],
+    acts: &[&ActGroup; M],
 ) -> [[__m512i; 2]; M] {
     let mut dots = [[_mm512_setzero_si512(); 2]; M];
     for (step, rows) in weights.quants.iter().enumerate() {
@@ -123,27 +126,27 @@ fn group_dot<L: Law>(
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load_bytes(bytes: &[[u8; 32]; 2]) -> __m512i {
-    // SAFETY: the reference covers the 64 bytes; no alignment is needed.
-    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    // SAFETY: both are 64 bytes of plain data.
+    unsafe { std::mem::transmute::<[[u8; 32]; 2], __m512i>(*bytes) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load_words(words: &[[u32; 8]; 2]) -> __m512i {
-    // SAFETY: the reference covers the 64 bytes; no alignment is needed.
-    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+    // SAFETY: both are 64 bytes of plain data.
+    unsafe { std::mem::transmute::<[[u32; 8]; 2], __m512i>(*words) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load_floats(floats: &Sums) -> __m512 {
-    // SAFETY: the reference covers the 64 bytes; no alignment is needed.
-    unsafe { _mm512_loadu_ps(floats.as_ptr().cast()) }
+    // SAFETY: both are 64 bytes of plain data.
+    unsafe { std::mem::transmute::<Sums, __m512>(*floats) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn store_floats(vector: __m512, floats: &mut Sums) {
-    // SAFETY: the reference covers the 64 bytes; no alignment is needed.
-    unsafe { _mm512_storeu_ps(floats.as_mut_ptr().cast(), vector) }
+    // SAFETY: both are 64 bytes of plain data.
+    *floats = unsafe { std::mem::transmute::<__m512, Sums>(vector) };
 }

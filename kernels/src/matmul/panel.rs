@@ -1,7 +1,7 @@
 //! Weights unpacked for a while: 16 rows of up to 8 groups.
 
 use crate::block::Group;
-use crate::quantize::{ActRow, pair};
+use crate::quantize::{ActGroup, pair};
 
 /// Weight rows of a panel: a 512-bit vector of 32-bit sums.
 pub(super) const TILE_ROWS: usize = 16;
@@ -108,5 +108,5 @@ laws! {
 pub(super) type Unpack =
     unsafe fn(rows: &[&[u8]; TILE_ROWS], first_group: usize, &mut [PanelGroup]);
 
-/// Adds the products of a panel to the sums, row by row of activations.
-pub(super) type Dot = unsafe fn(panel: &[PanelGroup], acts: &[ActRow<'_>], sums: &mut [Sums]);
+/// Adds the products of a panel to the sums, row by row of activations; a row has the panel's groups.
+pub(super) type Dot = unsafe fn(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]);

@@ -9,7 +9,7 @@ use super::panel::{
 };
 use super::{Matrix, Output, scalar};
 use crate::block::GROUP_LEN;
-use crate::quantize::{ActRow, row_words};
+use crate::quantize::{ActGroup, row_words};
 use crate::team::Disjoint;
 use crate::{Isa, Turn, WeightType};
 
@@ -94,8 +94,7 @@ impl Product<'_> {
         panel: &mut Panel,
         sums: &mut [Sums],
     ) {
-        let row_words = row_words(self.w.k);
-        let act_row = |row_idx: usize| &self.acts[row_idx * row_words..(row_idx + 1) * row_words];
+        let (acts, _) = self.acts.as_chunks();
         for first_group in (0..n_groups).step_by(PANEL_GROUPS) {
             let panel = &mut panel[..PANEL_GROUPS.min(n_groups - first_group)];
             // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
@@ -103,9 +102,9 @@ impl Product<'_> {
             for (chunk_idx, sums) in sums.chunks_mut(ACT_ROWS).enumerate() {
                 let first_act = first + chunk_idx * ACT_ROWS;
                 // Where a chunk is short, its last row fills the array and is not used.
-                let acts: [ActRow<'_>; ACT_ROWS] = std::array::from_fn(|i| {
-                    let row = act_row(first_act + i.min(sums.len() - 1));
-                    ActRow::new(row).groups(first_group, panel.len())
+                let acts: [&[ActGroup]; ACT_ROWS] = std::array::from_fn(|i| {
+                    let row_idx = first_act + i.min(sums.len() - 1);
+                    &acts[row_idx * n_groups + first_group..][..panel.len()]
                 });
                 // SAFETY: as above.
                 unsafe { (self.kernel.dot)(panel, &acts[..sums.len()], sums) };

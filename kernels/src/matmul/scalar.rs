@@ -3,7 +3,7 @@
 use super::fused::mul_add;
 use super::panel::{Law, PanelGroup, Sums, TILE_ROWS, Unpack};
 use crate::WeightType;
-use crate::quantize::ActRow;
+use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM};
 
 /// The function that unpacks a type.
 pub(super) fn unpack_of(weight_type: WeightType) -> Unpack {
@@ -41,44 +41,44 @@ fn unpack(
 }
 
 /// Adds the products of a panel to the sums.
-pub(super) fn dot<L: Law>(panel: &[PanelGroup], acts: &[ActRow<'_>], sums: &mut [Sums]) {
-    for (act, sums) in acts.iter().zip(sums) {
-        for (group_idx, weights) in panel.iter().enumerate() {
-            let quants: &[i8; 32] = bytemuck::cast_ref(&act.quants[group_idx]);
-            let half_sums = halves(act.half_sums[group_idx]);
+pub(super) fn dot<L: Law>(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]) {
+    for (acts, sums) in acts.iter().zip(sums) {
+        for (weights, act) in panel.iter().zip(*acts) {
             for (half, sums) in sums.iter_mut().enumerate() {
-                let dots = half_dots::<L>(weights, half, quants);
-                for (lane, sum) in sums.iter_mut().enumerate() {
-                    let dots = [dots[0][lane], dots[1][lane]];
-                    let dot = group_dot::<L>(dots, weights.sub_scales[half][lane], half_sums);
-                    let scale = weights.scales[half][lane] * act.scales[group_idx];
-                    *sum = mul_add(dot as f32, scale, *sum);
-                    let bias = weights.biases[half][lane];
-                    if L::BIAS {
-                        *sum = mul_add(bias, act.sums[group_idx], *sum);
-                    }
-                    if L::SUB_MINS {
-                        let [low, high] = halves(weights.sub_mins[half][lane]);
-                        let min = low * half_sums[0] + high * half_sums[1];
-                        *sum = mul_add(min as f32, bias * act.scales[group_idx], *sum);
-                    }
-                }
+                dot_group::<L>(weights, half, act, sums);
             }
         }
     }
 }
 
+/// Adds the products of one group to the sums of eight rows.
+fn dot_group<L: Law>(weights: &PanelGroup, half: usize, act: &ActGroup, sums: &mut [f32; 8]) {
+    let half_sums = halves(act[HALF_SUMS]);
+    let (act_scale, act_sum) = (f32::from_bits(act[SCALE]), f32::from_bits(act[SUM]));
+    let dots = half_dots::<L>(weights, half, act);
+    for (lane, sum) in sums.iter_mut().enumerate() {
+        let dots = [dots[0][lane], dots[1][lane]];
+        let dot = group_dot::<L>(dots, weights.sub_scales[half][lane], half_sums);
+        *sum = mul_add(dot as f32, weights.scales[half][lane] * act_scale, *sum);
+        let bias = weights.biases[half][lane];
+        if L::BIAS {
+            *sum = mul_add(bias, act_sum, *sum);
+        }
+        if L::SUB_MINS {
+            let [low, high] = halves(weights.sub_mins[half][lane]);
+            let min = low * half_sums[0] + high * half_sums[1];
+            *sum = mul_add(min as f32, bias * act_scale, *sum);
+        }
+    }
+}
+
 /// The dot products of both halves of a group, for eight rows.
-fn half_dots<L: Law>(weights: &PanelGroup, half: usize, acts: &[i8; 32]) -> [[i32; 8]; 2] {
+fn half_dots<L: Law>(weights: &PanelGroup, half: usize, act: &ActGroup) -> [[i32; 8]; 2] {
     let mut dots = [[0; 8]; 2];
-    for (step, (rows, acts)) in weights
-        .quants
-        .iter()
-        .zip(acts.as_chunks::<4>().0)
-        .enumerate()
-    {
+    for (step, (rows, acts)) in weights.quants.iter().zip(act).enumerate() {
+        let acts = acts.to_le_bytes().map(u8::cast_signed);
         for (dot, quants) in dots[step / 4].iter_mut().zip(rows[half].as_chunks::<4>().0) {
-            for (&quant, &act) in quants.iter().zip(acts) {
+            for (&quant, act) in quants.iter().zip(acts) {
                 let quant = if L::SIGNED {
                     i32::from(quant.cast_signed())
                 } else {

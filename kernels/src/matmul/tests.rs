@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::{Matrix, Output, linear_f32, linear_quantized};
-use crate::quantize::{ActRow, quantize_rows, row_words};
+use crate::quantize::{quantize_rows, row_words};
 use crate::testing::{Random, random_blocks};
 use crate::{Isa, ShapeError, Team, WeightType};
 
@@ -50,7 +50,7 @@ fn reference(w: &Matrix, x: &[f32]) -> Vec<(f64, f64)> {
         let rows = acts
             .chunks_exact(row_words(w.k()))
             .zip(x.chunks_exact_mut(w.k()));
-        rows.for_each(|(acts, x)| crate::quantize::decode(&ActRow::new(acts), x));
+        rows.for_each(|(acts, x)| crate::quantize::decode(acts, x));
     }
     let mut row = vec![0.0; w.k()];
     let mut out = vec![(0.0, 0.0); x.len() / w.k() * w.n()];

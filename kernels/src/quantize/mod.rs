@@ -1,9 +1,9 @@
 //! Activations in eight bits: one format for every quantised weight type.
 //!
-//! A row of `k` values is `row_words(k)` words, in four runs: the quants (4 to a word, lowest byte
-//! first), the scale of each group of 32 (f32 bits), the scaled sum of each group (f32 bits), and the
-//! integer sums of each group's halves (two i16). A value is `scale * quant`. The sums are what weights
-//! with a minimum or an offset need.
+//! A row is a sequence of groups of 32 values, 11 words each: eight words of quants (lowest byte first),
+//! the scale (f32 bits), the scaled sum of the quants (f32 bits), and the sums of the two halves' quants
+//! (two i16, the first lowest). A value is `scale * quant`. The sums are what weights with a minimum or
+//! an offset need.
 //!
 //! A group that holds a NaN or an infinity has a NaN for its scale, so that the fault is seen in every
 //! product instead of being hidden.
@@ -13,8 +13,16 @@ use crate::isa::vectorized;
 use crate::team::Disjoint;
 use crate::{ShapeError, Turn};
 
-/// Words of a group: 8 of quants, scale, scaled sum, sums of halves.
+/// Words of a group.
 const GROUP_WORDS: usize = 11;
+/// The word of the scale, after the quants.
+pub(crate) const SCALE: usize = 8;
+/// The word of the scaled sum.
+pub(crate) const SUM: usize = 9;
+/// The word of the halves' sums.
+pub(crate) const HALF_SUMS: usize = 10;
+/// A quantised group.
+pub(crate) type ActGroup = [u32; GROUP_WORDS];
 /// Groups below this magnitude are zero: their scale's inverse would not be finite.
 const TINY: f32 = 1e-35;
 /// Adding and subtracting it rounds a small float to the nearest integer, ties to even; the sum's
@@ -62,29 +70,38 @@ pub fn quantize_rows(
 vectorized! {
     /// Quantises one row.
     fn quantize_row(x: &[f32], out: &mut [u32]) {
-        let n_groups = x.len() / GROUP_LEN;
-        let (quants, rest) = out.split_at_mut(n_groups * 8);
-        let (scales, rest) = rest.split_at_mut(n_groups);
-        let (sums, half_sums) = rest.split_at_mut(n_groups);
-        let groups = x.as_chunks::<GROUP_LEN>().0.iter().zip(quants.as_chunks_mut::<8>().0);
-        for (group_idx, (x, quants)) in groups.enumerate() {
-            let magnitude = magnitude(x);
-            let inverse = if magnitude >= TINY { 127.0 / magnitude } else { 0.0 };
-            let (bytes, half_sum) = quantize_group(x, inverse);
-            for (word, bytes) in quants.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *word = u32::from_le_bytes(*bytes);
-            }
-            let scale = if magnitude >= TINY || magnitude.is_nan() { magnitude / 127.0 } else { 0.0 };
-            scales[group_idx] = scale.to_bits();
-            let sum = i32::from(half_sum[0]) + i32::from(half_sum[1]);
-            sums[group_idx] = (scale * sum as f32).to_bits();
-            half_sums[group_idx] = pair(half_sum);
+        for (x, out) in x.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+            *out = quantize_group(x);
         }
     }
 }
 
+/// Quantises one group.
+#[inline]
+fn quantize_group(x: &[f32; GROUP_LEN]) -> ActGroup {
+    let magnitude = magnitude(x);
+    let is_zero = magnitude < TINY;
+    let scale = if is_zero { 0.0 } else { magnitude / 127.0 };
+    // Of a group with a NaN nothing but the scale matters.
+    let inverse = if is_zero || magnitude.is_nan() {
+        0.0
+    } else {
+        127.0 / magnitude
+    };
+    let (bytes, half_sums) = quants(x, inverse);
+    let mut group = [0; GROUP_WORDS];
+    for (word, bytes) in group.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    let sum = i32::from(half_sums[0]) + i32::from(half_sums[1]);
+    group[SCALE] = scale.to_bits();
+    group[SUM] = (scale * sum as f32).to_bits();
+    group[HALF_SUMS] = pair(half_sums);
+    group
+}
+
 /// The largest absolute value; NaN if one is not finite.
-#[inline(always)]
+#[inline]
 fn magnitude(x: &[f32; GROUP_LEN]) -> f32 {
     // As integers, the bits of magnitudes are in their order, and NaN is above all.
     let mut largest = [0_u32; 8];
@@ -102,11 +119,10 @@ fn magnitude(x: &[f32; GROUP_LEN]) -> f32 {
 }
 
 /// The quants, and the sums of their halves.
-#[inline(always)]
-fn quantize_group(x: &[f32; GROUP_LEN], inverse: f32) -> ([u8; GROUP_LEN], [i16; 2]) {
+#[inline]
+fn quants(x: &[f32; GROUP_LEN], inverse: f32) -> ([u8; GROUP_LEN], [i16; 2]) {
     let mut bytes = [0; GROUP_LEN];
-    // Of a NaN's group nothing but the scale matters; its inverse is 0, and NaN or infinity times 0
-    // gives any byte at all, so the sum is taken from the bytes.
+    // A NaN gives any byte at all, so the sums are taken from the bytes.
     for (byte, x) in bytes.iter_mut().zip(x) {
         *byte = (x * inverse + ROUND).to_bits().to_le_bytes()[0];
     }
@@ -119,42 +135,6 @@ fn quantize_group(x: &[f32; GROUP_LEN], inverse: f32) -> ([u8; GROUP_LEN], [i16;
 pub(crate) fn pair(values: [i16; 2]) -> u32 {
     let [low, high] = values.map(|value| u32::from(value.cast_unsigned()));
     low | high << 16
-}
-
-/// One quantised row, taken apart.
-#[derive(Clone, Copy)]
-pub(crate) struct ActRow<'a> {
-    /// Eight words for each group.
-    pub(crate) quants: &'a [[u32; 8]],
-    pub(crate) scales: &'a [f32],
-    pub(crate) sums: &'a [f32],
-    pub(crate) half_sums: &'a [u32],
-}
-
-impl<'a> ActRow<'a> {
-    /// Takes the row apart; its length is a whole number of groups.
-    pub(crate) fn new(words: &'a [u32]) -> Self {
-        let n_groups = words.len() / GROUP_WORDS;
-        let (quants, rest) = words.split_at(n_groups * 8);
-        let (scales, rest) = rest.split_at(n_groups);
-        let (sums, half_sums) = rest.split_at(n_groups);
-        Self {
-            quants: quants.as_chunks().0,
-            scales: bytemuck::cast_slice(scales),
-            sums: bytemuck::cast_slice(sums),
-            half_sums,
-        }
-    }
-
-    /// The groups `first .. first + n`.
-    pub(crate) fn groups(&self, first: usize, n: usize) -> Self {
-        Self {
-            quants: &self.quants[first..first + n],
-            scales: &self.scales[first..first + n],
-            sums: &self.sums[first..first + n],
-            half_sums: &self.half_sums[first..first + n],
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 use std::num::NonZeroUsize;
 
-use super::{ActRow, quantize_rows, row_words};
+use super::{ActGroup, HALF_SUMS, SCALE, SUM, quantize_rows, row_words};
 use crate::testing::Random;
 use crate::{Isa, ShapeError, Team};
 
+fn scale(group: &ActGroup) -> f32 {
+    f32::from_bits(group[SCALE])
+}
+
 /// What a quantised row stands for.
-pub(crate) fn decode(row: &ActRow<'_>, out: &mut [f32]) {
-    for (group_idx, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+pub(crate) fn decode(words: &[u32], out: &mut [f32]) {
+    for (group, out) in words.as_chunks().0.iter().zip(out.chunks_exact_mut(32)) {
         for (i, out) in out.iter_mut().enumerate() {
-            let byte = row.quants[group_idx][i / 4].to_le_bytes()[i % 4].cast_signed();
-            *out = row.scales[group_idx] * f32::from(byte);
+            *out = scale(group) * f32::from(group[i / 4].to_le_bytes()[i % 4].cast_signed());
         }
     }
 }
@@ -29,35 +32,32 @@ fn a_row_comes_back_within_half_a_step() {
         for isa in Isa::available() {
             let words = quantized(isa, 2, &x, k);
             for (words, x) in words.chunks_exact(row_words(k)).zip(x.chunks_exact(k)) {
-                let row = ActRow::new(words);
+                let groups = words.as_chunks().0;
                 let mut back = vec![0.0; k];
-                decode(&row, &mut back);
+                decode(words, &mut back);
                 for (i, (x, back)) in x.iter().zip(&back).enumerate() {
                     assert!(
-                        (x - back).abs() <= 0.5001 * row.scales[i / 32],
+                        (x - back).abs() <= 0.5001 * scale(&groups[i / 32]),
                         "{i}: {x} {back}"
                     );
                 }
-                check_sums(&row);
+                groups.iter().for_each(check_sums);
             }
         }
     }
 }
 
-fn check_sums(row: &ActRow<'_>) {
-    for (group_idx, quants) in row.quants.iter().enumerate() {
-        let bytes: Vec<i32> = quants
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .map(|byte| i32::from(byte.cast_signed()))
-            .collect();
-        let [low, high] = [&bytes[..16], &bytes[16..]].map(|half| half.iter().sum::<i32>());
-        let sum = row.scales[group_idx] * (low + high) as f32;
-        assert_eq!(row.sums[group_idx].to_bits(), sum.to_bits());
-        let word = row.half_sums[group_idx].to_le_bytes();
-        assert_eq!(i32::from(i16::from_le_bytes([word[0], word[1]])), low);
-        assert_eq!(i32::from(i16::from_le_bytes([word[2], word[3]])), high);
-    }
+fn check_sums(group: &ActGroup) {
+    let bytes: Vec<i32> = group[..8]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .map(|byte| i32::from(byte.cast_signed()))
+        .collect();
+    let [low, high] = [&bytes[..16], &bytes[16..]].map(|half| half.iter().sum::<i32>());
+    assert_eq!(group[SUM], (scale(group) * (low + high) as f32).to_bits());
+    let word = group[HALF_SUMS].to_le_bytes();
+    assert_eq!(i32::from(i16::from_le_bytes([word[0], word[1]])), low);
+    assert_eq!(i32::from(i16::from_le_bytes([word[2], word[3]])), high);
 }
 
 #[test]
@@ -91,11 +91,15 @@ fn odd_values_do_no_harm_and_stay_visible() {
             x[3] = value;
             x[40] = 1.0;
             let words = quantized(isa, 1, &x, 64);
-            let row = ActRow::new(&words);
-            assert_eq!(row.scales[0].is_nan(), scale_is_nan, "{isa:?} {value}");
-            assert_eq!(row.sums[0].is_nan(), scale_is_nan, "{isa:?} {value}");
+            let group: &ActGroup = words.first_chunk().unwrap();
+            assert_eq!(scale(group).is_nan(), scale_is_nan, "{isa:?} {value}");
+            assert_eq!(
+                f32::from_bits(group[SUM]).is_nan(),
+                scale_is_nan,
+                "{isa:?} {value}"
+            );
             let mut back = [0.0; 64];
-            decode(&row, &mut back);
+            decode(&words, &mut back);
             assert!(
                 (back[40] - 1.0).abs() < 1e-6,
                 "a group does not touch the next"

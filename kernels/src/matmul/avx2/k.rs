@@ -144,7 +144,9 @@ pub(super) fn q2(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
 pub(super) fn q3(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
     for half in 0..2 {
         let blocks = blocks::<110>(rows, half, first_group / PANEL_GROUPS);
-        let [low, middle, high] = [96, 100, 104].map(|at| words(&blocks, at));
+        let low = words(&blocks, 96);
+        let middle = words(&blocks, 100);
+        let high = words(&blocks, 104);
         let sub_scale = |low: __m256i, low_shift, high_shift| {
             let word = _mm256_or_si256(
                 bits::<15>(low, low_shift, 0),

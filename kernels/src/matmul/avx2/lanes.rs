@@ -1,10 +1,9 @@
 //! Between memory and lanes: loads, stores, and the transpose that gives each weight row a lane.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_loadu_si128, _mm256_and_si256, _mm256_castsi128_si256,
-    _mm256_castsi256_si128, _mm256_cvtph_ps, _mm256_extracti128_si256, _mm256_inserti128_si256,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64,
-    _mm256_set1_epi32, _mm256_setr_epi32, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
+    __m128i, __m256, __m256i, _mm256_and_si256, _mm256_castsi128_si256, _mm256_castsi256_si128,
+    _mm256_cvtph_ps, _mm256_extracti128_si256, _mm256_inserti128_si256, _mm256_packus_epi32,
+    _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_srli_epi32,
     _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 
@@ -13,6 +12,35 @@ use super::super::panel::TILE_ROWS;
 /// One block of each of eight rows.
 pub(super) type Blocks<'a, const N: usize> = [&'a [u8; N]; 8];
 
+/// Blocks `first .. first + n_blocks` of rows `8 * half .. 8 * half + 8`.
+#[inline]
+pub(super) fn block_runs<'a, const N: usize>(
+    rows: &[&'a [u8]; TILE_ROWS],
+    half: usize,
+    first: usize,
+    n_blocks: usize,
+) -> [&'a [[u8; N]]; 8] {
+    std::array::from_fn(|i| &rows[8 * half + i].as_chunks::<N>().0[first..first + n_blocks])
+}
+
+/// Block `block_idx` of each run.
+#[inline]
+pub(super) fn blocks_at<'a, const N: usize>(
+    runs: &[&'a [[u8; N]]; 8],
+    block_idx: usize,
+) -> Blocks<'a, N> {
+    [
+        &runs[0][block_idx],
+        &runs[1][block_idx],
+        &runs[2][block_idx],
+        &runs[3][block_idx],
+        &runs[4][block_idx],
+        &runs[5][block_idx],
+        &runs[6][block_idx],
+        &runs[7][block_idx],
+    ]
+}
+
 /// Block `block_idx` of rows `8 * half .. 8 * half + 8`.
 #[inline]
 pub(super) fn blocks<'a, const N: usize>(
@@ -20,61 +48,60 @@ pub(super) fn blocks<'a, const N: usize>(
     half: usize,
     block_idx: usize,
 ) -> Blocks<'a, N> {
-    std::array::from_fn(|i| &rows[8 * half + i].as_chunks::<N>().0[block_idx])
+    blocks_at(&block_runs(rows, half, block_idx, 1), 0)
 }
+
+// Casts by value compile to unaligned vector loads and stores, without a pointer in sight.
 
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load_bytes(bytes: &[u8; 32]) -> __m256i {
-    // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    bytemuck::cast(*bytes)
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn store_bytes(vector: __m256i, bytes: &mut [u8; 32]) {
-    // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) }
+    *bytes = bytemuck::cast(vector);
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load_words(words: &[u32; 8]) -> __m256i {
-    // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+    bytemuck::cast(*words)
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn store_words(vector: __m256i, words: &mut [u32; 8]) {
-    // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), vector) }
+    *words = bytemuck::cast(vector);
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load_floats(floats: &[f32; 8]) -> __m256 {
-    // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-    unsafe { _mm256_loadu_ps(floats.as_ptr()) }
+    bytemuck::cast(*floats)
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn store_floats(vector: __m256, floats: &mut [f32; 8]) {
-    // SAFETY: the reference covers the 32 bytes; no alignment is needed.
-    unsafe { _mm256_storeu_ps(floats.as_mut_ptr(), vector) }
+    *floats = bytemuck::cast(vector);
+}
+
+/// The first 16 of some bytes; zeros where there are fewer, which there never are.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_16(bytes: &[u8]) -> __m128i {
+    bytemuck::cast(*bytes.first_chunk::<16>().unwrap_or(&[0; 16]))
 }
 
 /// The 16 bytes at `at` of block `low` in the lower half, those of block `high` in the upper.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_two(low: &[u8], high: &[u8], at: usize) -> __m256i {
-    let (low, high) = (&low[at..at + 16], &high[at..at + 16]);
-    // SAFETY: the slice is 16 bytes long; no alignment is needed.
-    let low = unsafe { _mm_loadu_si128(low.as_ptr().cast()) };
-    // SAFETY: as above.
-    let high = unsafe { _mm_loadu_si128(high.as_ptr().cast()) };
-    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
+    let low = _mm256_castsi128_si256(load_16(&low[at..at + 16]));
+    _mm256_inserti128_si256::<1>(low, load_16(&high[at..at + 16]))
 }
 
 /// Transposes the 16 bytes at `at`: vector `i` holds the `i`th word of each block.

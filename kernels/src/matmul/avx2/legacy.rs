@@ -6,7 +6,9 @@ use std::arch::x86_64::{
 };
 
 use super::super::panel::{PanelGroup, TILE_ROWS};
-use super::lanes::{blocks, half_pairs, octets, quads, store_bytes, store_floats, words};
+use super::lanes::{
+    block_runs, blocks_at, half_pairs, octets, quads, store_bytes, store_floats, words,
+};
 
 /// Low nibbles of the 16 bytes at `at`, then high ones: a whole group's quants.
 #[inline]
@@ -60,9 +62,10 @@ fn store(quants: [__m256i; 8], half: usize, group: &mut PanelGroup) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q4_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for (i, group) in panel.iter_mut().enumerate() {
-        for half in 0..2 {
-            let blocks = blocks::<18>(rows, half, first_group + i);
+    for half in 0..2 {
+        let runs = block_runs::<18>(rows, half, first_group, panel.len());
+        for (i, group) in panel.iter_mut().enumerate() {
+            let blocks = blocks_at(&runs, i);
             store(nibbles(quads(&blocks, 2)), half, group);
             let [scale, _] = half_pairs(words(&blocks, 0));
             store_floats(scale, &mut group.scales[half]);
@@ -72,9 +75,10 @@ pub(super) fn q4_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [P
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q4_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for (i, group) in panel.iter_mut().enumerate() {
-        for half in 0..2 {
-            let blocks = blocks::<20>(rows, half, first_group + i);
+    for half in 0..2 {
+        let runs = block_runs::<20>(rows, half, first_group, panel.len());
+        for (i, group) in panel.iter_mut().enumerate() {
+            let blocks = blocks_at(&runs, i);
             store(nibbles(quads(&blocks, 4)), half, group);
             let [scale, min] = half_pairs(words(&blocks, 0));
             store_floats(scale, &mut group.scales[half]);
@@ -85,9 +89,10 @@ pub(super) fn q4_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [P
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q5_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for (i, group) in panel.iter_mut().enumerate() {
-        for half in 0..2 {
-            let blocks = blocks::<22>(rows, half, first_group + i);
+    for half in 0..2 {
+        let runs = block_runs::<22>(rows, half, first_group, panel.len());
+        for (i, group) in panel.iter_mut().enumerate() {
+            let blocks = blocks_at(&runs, i);
             let quants = with_fifth_bits(nibbles(quads(&blocks, 6)), words(&blocks, 2));
             store(quants, half, group);
             let [scale, _] = half_pairs(words(&blocks, 0));
@@ -98,9 +103,10 @@ pub(super) fn q5_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [P
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q5_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for (i, group) in panel.iter_mut().enumerate() {
-        for half in 0..2 {
-            let blocks = blocks::<24>(rows, half, first_group + i);
+    for half in 0..2 {
+        let runs = block_runs::<24>(rows, half, first_group, panel.len());
+        for (i, group) in panel.iter_mut().enumerate() {
+            let blocks = blocks_at(&runs, i);
             let quants = with_fifth_bits(nibbles(quads(&blocks, 8)), words(&blocks, 4));
             store(quants, half, group);
             let [scale, min] = half_pairs(words(&blocks, 0));
@@ -112,9 +118,10 @@ pub(super) fn q5_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [P
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q8_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for (i, group) in panel.iter_mut().enumerate() {
-        for half in 0..2 {
-            let blocks = blocks::<34>(rows, half, first_group + i);
+    for half in 0..2 {
+        let runs = block_runs::<34>(rows, half, first_group, panel.len());
+        for (i, group) in panel.iter_mut().enumerate() {
+            let blocks = blocks_at(&runs, i);
             store(octets(&blocks, 2), half, group);
             let [scale, _] = half_pairs(words(&blocks, 0));
             store_floats(scale, &mut group.scales[half]);
