@@ -7,7 +7,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 
 // The reader's sources themselves instead of the `ingle` package: the module needs nothing else of
-// it, and instrumenting tensors, tokenizers and the HTTP server would take minutes and teach nothing.
+// it, and instrumenting tensors, tokenizers and the HTTP server would take minutes for nothing.
 #[path = "../../src/gguf/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the target asks for less than the engine")]
 #[allow(unfulfilled_lint_expectations, reason = "this package has fewer lints than the project")]

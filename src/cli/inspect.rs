@@ -69,7 +69,7 @@ fn plain(json: &str) -> String {
     for c in json.chars() {
         if c != '\n' && is_control(c) {
             // All of them fit in four digits.
-            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+            text.extend(format!("\\u{:04x}", u32::from(c)).chars());
         } else {
             text.push(c);
         }

@@ -94,7 +94,8 @@ pub enum HeaderError {
     #[error("tensor {tensor} has type {id}, which is unknown")]
     TensorType { tensor: String, id: u32 },
     #[error(
-        "tensor {tensor} has rows of {len} numbers, not a multiple of the {block_len} that a block of {ty} holds"
+        "tensor {tensor} has rows of {len} numbers, \
+         not a multiple of the {block_len} that a block of {ty} holds"
     )]
     RowLen {
         tensor: String,
@@ -111,7 +112,8 @@ pub enum HeaderError {
         alignment: u64,
     },
     #[error(
-        "tensor {tensor} takes {n_bytes} bytes at offset {offset}, but the file holds {room} bytes of tensors"
+        "tensor {tensor} takes {n_bytes} bytes at offset {offset}, \
+         but the file holds {room} bytes of tensors"
     )]
     OutOfFile {
         tensor: String,

@@ -53,6 +53,15 @@ fn valid() -> GgufFile {
         .tensor("c", 14, &[256], vec![5; 210])
 }
 
+/// Without files of past failures: what fails becomes a test of its own.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 /// Numbers that lengths, counts and ids go wrong with.
 fn nasty() -> impl Strategy<Value = u64> {
     prop_oneof![
@@ -66,7 +75,7 @@ fn nasty() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn random_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
