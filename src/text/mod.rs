@@ -99,6 +99,19 @@ impl Text {
     /// # Errors
     /// The chat template refuses the conversation or fails on it, or the prompt is too long.
     pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        self.tokenizer.encode_prompt(&self.quoted_prompt(messages)?)
+    }
+
+    /// The same prompt as text. Parsed again it may come out differently: in a text it cannot be
+    /// told which control tokens are the template's.
+    ///
+    /// # Errors
+    /// The chat template refuses the conversation or fails on it.
+    pub fn render_chat(&self, messages: &[Message]) -> Result<String, Error> {
+        Ok(special::unquote(&self.quoted_prompt(messages)?).into_owned())
+    }
+
+    fn quoted_prompt(&self, messages: &[Message]) -> Result<String, Error> {
         let contents: Vec<String> = messages.iter().map(Message::to_text).collect();
         let special = self.tokenizer.special();
         let quoted: Vec<_> = contents
@@ -113,7 +126,7 @@ impl Text {
                 content,
             })
             .collect();
-        self.tokenizer.encode_prompt(&self.template.render(&turns)?)
+        self.template.render(&turns)
     }
 
     /// The tokens of a text.

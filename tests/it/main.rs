@@ -4,3 +4,4 @@
 mod fixtures;
 mod gguf;
 mod gguf_file;
+mod text;
