@@ -5,3 +5,4 @@ mod fixtures;
 mod gguf;
 mod gguf_file;
 mod house_rules;
+mod text;
