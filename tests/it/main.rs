@@ -1,2 +1,6 @@
 //! Tests.
+#![cfg(test)]
+
 mod fixtures;
+mod gguf;
+mod gguf_file;
