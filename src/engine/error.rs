@@ -42,8 +42,8 @@ pub enum EngineError {
         /// Position in the context whose token was to be drawn.
         position: u32,
     },
-    /// The receiver held no room for longer than [`EngineOptions::reader_timeout`]
-    /// (super::EngineOptions::reader_timeout).
+    /// The receiver had no room for longer than
+    /// [`reader_timeout`](super::EngineOptions::reader_timeout).
     #[error("the answer was not read for {waited:?} with {n_unread} tokens unread: cancelled")]
     SlowReader {
         /// How long the sequence was paused.

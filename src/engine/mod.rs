@@ -1,97 +1,59 @@
 //! Tokens in, tokens out: one OS thread per model, continuous batching, sampling.
 //!
-//! Knows nothing of text, JSON or HTTP.
+//! A step is four calls: [`scheduler`] says what is computed, [`batch`] lays it out, [`network`]
+//! computes it, [`sampler`] draws from it; [`run`] is the loop around them. Everything but `run` is
+//! pure. Knows nothing of text, JSON or HTTP.
 
+mod batch;
+mod blocks;
+mod client;
 mod error;
 mod event;
+mod network;
+mod options;
+mod rate;
 mod request;
+mod run;
+mod sampler;
+mod scheduler;
+mod sequence;
+mod shared;
+mod snapshot;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 pub use error::{EngineError, SubmitError};
 pub use event::{Event, Timings};
+pub use options::EngineOptions;
 pub use request::GenerateRequest;
+pub use snapshot::EngineSnapshot;
 
+use self::network::Network;
+use self::run::{RunOptions, Runner, Submission};
+use self::scheduler::Scheduler;
+use self::sequence::count;
+use self::shared::Shared;
 use crate::model::Model;
 
 /// The floor's error by the name every floor uses.
 pub type Error = EngineError;
 
-/// Bounds of an engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineOptions {
-    /// Tokens one sequence may hold, answer included; absent: what the model was trained for.
-    /// Never more than the model's blocks hold.
-    pub n_ctx: Option<u32>,
-    /// Sequences computed together; never more than the model's limits allow.
-    pub max_running: usize,
-    /// Requests that may wait while `max_running` run.
-    pub max_waiting: usize,
-    /// Prompt tokens per step, all sequences together: more is faster for the prompt, slower for
-    /// those who decode beside it. Never more than the model's limits allow.
-    pub prefill_chunk_tokens: usize,
-    /// Events a request's channel holds before its sequence pauses.
-    pub event_queue_len: usize,
-    /// A sequence paused for so long is given up.
-    pub reader_timeout: Duration,
+/// A model that answers. Dropping it ends every request with [`EngineError::Stopped`], after the
+/// step under way, and waits for its thread.
+pub struct Engine {
+    shared: Arc<Shared>,
+    n_ctx: u32,
+    n_vocab: usize,
+    event_queue_len: usize,
+    /// `None` once dropping: the thread ends when nobody can submit.
+    submissions: Option<SyncSender<Submission>>,
+    thread: Option<JoinHandle<()>>,
 }
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self {
-            n_ctx: None,
-            max_running: 16,
-            max_waiting: 256,
-            prefill_chunk_tokens: 128,
-            event_queue_len: 256,
-            reader_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
-/// An engine at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EngineSnapshot {
-    /// Requests that wait for their first step, or wait again after they gave their blocks back.
-    pub n_waiting: usize,
-    /// Sequences in memory, the paused ones included.
-    pub n_running: usize,
-    /// Sequences that wait for their reader.
-    pub n_paused: usize,
-    /// Cache blocks nobody holds.
-    pub n_free_blocks: usize,
-    /// Cache blocks.
-    pub n_blocks: usize,
-    /// Prompt tokens evaluated per second of the steps that evaluate any, the decodes beside them
-    /// included; absent until measured. Older steps fade, half of their weight every 10 busy seconds.
-    pub prefill_tokens_per_second: Option<f64>,
-    /// Tokens one sequence gains per second of the steps that decode, the prompts beside it
-    /// included; absent until measured. Fades like the other.
-    pub decode_tokens_per_second: Option<f64>,
-    /// Since the engine last began or ended a step; absent while it has nothing to do. Old means stuck.
-    pub last_step_age: Option<Duration>,
-    /// Prompt tokens of all requests whose prompt was evaluated.
-    pub n_prompt_total: u64,
-    /// Tokens generated.
-    pub n_generated_total: u64,
-    /// Steps computed.
-    pub n_steps_total: u64,
-    /// Times a sequence gave its blocks back to be computed again later.
-    pub n_preempted_total: u64,
-    /// Requests that finished.
-    pub n_finished_total: u64,
-    /// Requests whose receiver went away first.
-    pub n_cancelled_total: u64,
-    /// Requests that failed.
-    pub n_failed_total: u64,
-    /// Why the engine will not answer any more; absent while it will.
-    pub failed: Option<String>,
-}
-
-/// A model that answers. Dropping it stops its thread and waits for it.
-pub struct Engine {}
 
 impl Engine {
     /// Starts the thread that runs `model`; `name` names it.
@@ -99,24 +61,81 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Option`] for a bound of 0, [`EngineError::Thread`] when there is no thread.
     pub fn start(model: Model, name: &str, options: EngineOptions) -> Result<Self, EngineError> {
-        todo!()
+        Self::start_on(model, name, &options)
     }
 
-    /// Queues a request. Its events arrive in order; dropping the receiver cancels it.
+    fn start_on<N: Network + 'static>(
+        network: N,
+        name: &str,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let limits = network.limits();
+        options.check(&limits)?;
+        let n_ctx = options.n_ctx_on(&limits);
+        let max_live = options.max_live_on(&limits);
+        let scheduler = Scheduler::new(options.step_limits_on(&limits), count(limits.n_blocks));
+        let figures = EngineSnapshot {
+            n_blocks: limits.n_blocks,
+            n_free_blocks: limits.n_blocks,
+            ..EngineSnapshot::default()
+        };
+        let shared = Arc::new(Shared::new(max_live, figures));
+        let (submissions, receiver) = sync_channel(max_live);
+        let run_options = RunOptions { n_ctx, reader_timeout: options.reader_timeout };
+        let runner =
+            Runner::new(network, scheduler, run_options, receiver, Arc::clone(&shared));
+        let thread = thread::Builder::new()
+            .name(format!("engine {name}").replace('\0', " "))
+            .spawn(move || runner.run())
+            .map_err(|error| EngineError::Thread(Arc::new(error)))?;
+        Ok(Self {
+            shared,
+            n_ctx,
+            n_vocab: limits.n_vocab,
+            event_queue_len: options.event_queue_len,
+            submissions: Some(submissions),
+            thread: Some(thread),
+        })
+    }
+
+    /// Queues a request. Its events arrive in order; dropping the receiver cancels it at the next
+    /// step, wherever it stands. A receiver that is not read pauses it, and is given up after
+    /// [`EngineOptions::reader_timeout`].
     ///
     /// # Errors
     /// [`SubmitError`]: the request can never be answered, or not now.
     pub fn submit(&self, request: GenerateRequest) -> Result<mpsc::Receiver<Event>, SubmitError> {
-        todo!()
+        request.check(self.n_vocab, self.n_ctx)?;
+        let submitted = Instant::now();
+        self.shared.enter(submitted)?;
+        let (events, receiver) = client::channel(self.event_queue_len);
+        let submission = Submission { request, events, submitted };
+        // As many places as requests are let in: it is never full.
+        let sent = self.submissions.as_ref().map(|queue| queue.try_send(submission));
+        if let Some(Ok(())) = sent {
+            return Ok(receiver);
+        }
+        self.shared.leave(1);
+        Err(SubmitError::Stopped { reason: EngineError::Stopped.to_string() })
     }
 
-    /// How it goes.
+    /// How it does. Cheap, and never waits for a step.
     pub fn snapshot(&self) -> EngineSnapshot {
-        todo!()
+        self.shared.snapshot(Instant::now())
     }
 
     /// Tokens one sequence may hold, answer included.
     pub fn n_ctx(&self) -> u32 {
-        todo!()
+        self.n_ctx
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.submissions = None;
+        if let Some(thread) = self.thread.take() {
+            // The loop catches its panics: there is no error to pass on.
+            let _ = thread.join();
+        }
     }
 }
