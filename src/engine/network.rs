@@ -1,0 +1,50 @@
+//! What the loop asks of a network.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use crate::model::{Batch, Model};
+
+/// Why a step could not be computed.
+pub(super) type Fault = Arc<dyn StdError + Send + Sync>;
+
+/// The bounds of a network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NetworkLimits {
+    pub(super) n_vocab: usize,
+    /// Tokens of context it was trained for.
+    pub(super) context_length: u32,
+    pub(super) n_blocks: usize,
+    pub(super) max_batch_tokens: usize,
+    pub(super) max_logit_rows: usize,
+}
+
+/// Something that computes logits: a [`Model`]. The loop knows no more of it than this, so that
+/// its own tests can make it fail.
+pub(super) trait Network: Send {
+    fn limits(&self) -> NetworkLimits;
+
+    /// Computes a step and shows `see` the logits of each of `batch.logit_rows`, in order.
+    fn forward(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault>;
+}
+
+impl Network for Model {
+    fn limits(&self) -> NetworkLimits {
+        let limits = Model::limits(self);
+        NetworkLimits {
+            n_vocab: self.config().n_vocab,
+            context_length: self.config().context_length,
+            n_blocks: limits.n_blocks,
+            max_batch_tokens: limits.max_batch_tokens,
+            max_logit_rows: limits.max_logit_rows,
+        }
+    }
+
+    fn forward(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault> {
+        let logits = Model::forward(self, batch).map_err(|error| Arc::new(error) as Fault)?;
+        for index in 0..logits.n_rows() {
+            see(logits.row(index));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! The loop of an engine's thread.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::batch;
+use super::client::{Client, Reader};
+use super::error::EngineError;
+use super::event::Event;
+use super::network::{Fault, Network};
+use super::rate::Rate;
+use super::request::GenerateRequest;
+use super::sampler::Scratch;
+use super::scheduler::{Row, Scheduler, StepPlan};
+use super::sequence::{SeqId, Sequence};
+use super::shared::Shared;
+use super::snapshot::EngineSnapshot;
+use crate::chat::{FinishReason, TokenId};
+use crate::model::Batch;
+
+/// How often it looks for room when all readers are full.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A request on its way in.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) request: GenerateRequest,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) submitted: Instant,
+}
+
+/// Bounds the loop itself keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunOptions {
+    pub(super) n_ctx: u32,
+    pub(super) reader_timeout: Duration,
+}
+
+/// Everything the thread owns.
+pub(super) struct Runner<N> {
+    network: N,
+    scheduler: Scheduler,
+    options: RunOptions,
+    submissions: Receiver<Submission>,
+    shared: Arc<Shared>,
+    /// Whoever waits for each sequence of the scheduler.
+    clients: BTreeMap<SeqId, Client>,
+    next_id: u64,
+    /// Sent once the figures of the step are public.
+    outbox: Vec<(mpsc::Sender<Event>, Event)>,
+    n_ended: usize,
+    figures: EngineSnapshot,
+    prefill: Rate,
+    decode: Rate,
+    batch: Batch,
+    scratch: Scratch,
+}
+
+impl<N: Network> Runner<N> {
+    /// A loop that has not begun.
+    pub(super) fn new(
+        network: N,
+        scheduler: Scheduler,
+        options: RunOptions,
+        submissions: Receiver<Submission>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            network,
+            scheduler,
+            options,
+            submissions,
+            shared,
+            clients: BTreeMap::new(),
+            next_id: 0,
+            outbox: Vec::new(),
+            n_ended: 0,
+            figures: EngineSnapshot::default(),
+            prefill: Rate::default(),
+            decode: Rate::default(),
+            batch: Batch::default(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Works until the engine is dropped. After a panic it answers nothing any more, but says so
+    /// to everyone who asked.
+    pub(super) fn run(mut self) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work())) else {
+            return self.fail_all(&EngineError::Stopped);
+        };
+        let reason: Arc<str> = panic_message(panic.as_ref()).into();
+        tracing::error!(%reason, "the engine failed");
+        self.shared.fail(&reason);
+        let error = EngineError::Failed { reason };
+        self.fail_all(&error);
+        while let Ok(late) = self.submissions.recv() {
+            self.shared.leave(1);
+            let _ = late.events.try_send(Event::Failed(error.clone()));
+        }
+    }
+
+    fn work(&mut self) {
+        let mut is_blocked = false;
+        while self.take_submissions(is_blocked) {
+            self.look_at_readers();
+            let plan = self.scheduler.schedule();
+            is_blocked = plan.rows.is_empty();
+            if !is_blocked {
+                self.step(&plan);
+            }
+            self.publish();
+        }
+    }
+
+    /// Takes in what was submitted; sleeps for it if there is nothing else to do. False when the
+    /// engine was dropped.
+    fn take_submissions(&mut self, is_blocked: bool) -> bool {
+        let mut next = if self.clients.is_empty() {
+            self.submissions.recv().map_err(|_| TryRecvError::Disconnected)
+        } else if is_blocked {
+            self.submissions.recv_timeout(LOOK_AGAIN).map_err(|error| match error {
+                RecvTimeoutError::Timeout => TryRecvError::Empty,
+                RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+            })
+        } else {
+            self.submissions.try_recv()
+        };
+        loop {
+            match next {
+                Ok(submission) => self.take_in(submission),
+                Err(error) => return error == TryRecvError::Empty,
+            }
+            next = self.submissions.try_recv();
+        }
+    }
+
+    fn take_in(&mut self, submission: Submission) {
+        let id = SeqId(self.next_id);
+        self.next_id += 1;
+        let seed = RandomState::new().hash_one(self.next_id);
+        self.clients.insert(id, Client::new(submission.events, submission.submitted));
+        let n_ctx = self.options.n_ctx;
+        self.scheduler.submit(Sequence::new(id, submission.request, n_ctx, seed));
+    }
+
+    /// Drops the sequences nobody waits for, pauses those whose reader has no room.
+    fn look_at_readers(&mut self) {
+        let now = Instant::now();
+        let patience = self.options.reader_timeout;
+        let look = |(id, client): (&SeqId, &mut Client)| (*id, client.look(now, patience));
+        let readers: Vec<(SeqId, Reader)> = self.clients.iter_mut().map(look).collect();
+        for (id, reader) in readers {
+            match reader {
+                Reader::Ready | Reader::Full => {
+                    if let Some(sequence) = self.scheduler.sequence_mut(id) {
+                        sequence.paused = matches!(reader, Reader::Full);
+                    }
+                }
+                Reader::TooSlow(error) => self.fail(id, error),
+                Reader::Gone => {
+                    self.figures.n_cancelled_total += 1;
+                    self.end(id);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, plan: &StepPlan) {
+        let begun = Instant::now();
+        for row in &plan.rows {
+            if let Some(client) = self.clients.get_mut(&row.seq) {
+                client.start(begun);
+            }
+        }
+        batch::fill(&mut self.batch, plan, &self.scheduler);
+        let drawn = self.compute(plan);
+        let now = Instant::now();
+        self.measure(plan, now.duration_since(begun));
+        match drawn {
+            Ok(tokens) => {
+                debug_assert_eq!(tokens.len(), self.batch.logit_rows.len(), "one draw a row");
+                let mut tokens = tokens.into_iter();
+                for row in &plan.rows {
+                    let token = if row.wants_logits { tokens.next() } else { None };
+                    self.commit(row, token, now);
+                }
+            }
+            Err(fault) => {
+                for row in &plan.rows {
+                    self.fail(row.seq, EngineError::Forward(Arc::clone(&fault)));
+                }
+            }
+        }
+    }
+
+    /// Computes a step and draws a token for each row that wants one.
+    fn compute(&mut self, plan: &StepPlan) -> Result<Vec<Result<TokenId, EngineError>>, Fault> {
+        let mut rows = plan.rows.iter().filter(|row| row.wants_logits);
+        let mut drawn = Vec::with_capacity(self.batch.logit_rows.len());
+        let (scheduler, scratch) = (&self.scheduler, &mut self.scratch);
+        self.network.forward(&self.batch, &mut |logits| {
+            let row = rows.next();
+            let sequence = row.and_then(|row| scheduler.sequence(row.seq));
+            drawn.extend(sequence.map(|sequence| {
+                sequence.sampler.sample(logits, sequence.n_tokens(), scratch)
+            }));
+        })?;
+        Ok(drawn)
+    }
+
+    fn commit(&mut self, row: &Row, token: Option<Result<TokenId, EngineError>>, now: Instant) {
+        let Some(sequence) = self.scheduler.sequence_mut(row.seq) else { return };
+        let Some(client) = self.clients.get_mut(&row.seq) else { return };
+        sequence.n_computed += row.n_tokens;
+        if client.is_prefilling() && (token.is_some() || sequence.is_evaluated()) {
+            client.progress(now);
+            self.figures.n_prompt_total += u64::from(sequence.usage().prompt_tokens);
+        }
+        let reason = match token {
+            Some(Ok(token)) => {
+                self.figures.n_generated_total += 1;
+                let reason = sequence.accept(token);
+                if reason != Some(FinishReason::Stop) {
+                    self.outbox.push((client.events.clone(), Event::Token(token)));
+                }
+                reason
+            }
+            Some(Err(error)) => return self.fail(row.seq, error),
+            None => sequence.is_evaluated().then_some(FinishReason::Length),
+        };
+        if let Some(reason) = reason {
+            let event = client.finished(reason, sequence.usage(), now);
+            self.figures.n_finished_total += 1;
+            self.say_last(row.seq, event);
+        }
+    }
+
+    fn fail(&mut self, id: SeqId, error: EngineError) {
+        self.figures.n_failed_total += 1;
+        self.say_last(id, Event::Failed(error));
+    }
+
+    fn say_last(&mut self, id: SeqId, event: Event) {
+        if let Some(client) = self.end(id) {
+            self.outbox.push((client.events, event));
+        }
+    }
+
+    /// Forgets a sequence; its blocks are free.
+    fn end(&mut self, id: SeqId) -> Option<Client> {
+        self.scheduler.remove(id);
+        self.n_ended += 1;
+        self.clients.remove(&id)
+    }
+
+    fn fail_all(&mut self, error: &EngineError) {
+        let ids: Vec<SeqId> = self.clients.keys().copied().collect();
+        for id in ids {
+            self.fail(id, error.clone());
+        }
+        self.publish();
+    }
+
+    fn measure(&mut self, plan: &StepPlan, time: Duration) {
+        self.figures.n_steps_total += 1;
+        let (decodes, prompts): (Vec<&Row>, Vec<&Row>) =
+            plan.rows.iter().partition(|row| row.n_tokens == 1);
+        if !prompts.is_empty() {
+            self.prefill.add(prompts.iter().map(|row| row.n_tokens).sum(), time);
+        }
+        if !decodes.is_empty() {
+            self.decode.add(1, time);
+        }
+    }
+
+    /// Makes the figures public, then sends the events: who hears an end finds it counted.
+    fn publish(&mut self) {
+        self.figures.n_running = self.scheduler.n_running();
+        self.figures.n_paused = self.scheduler.n_paused();
+        self.figures.n_free_blocks = self.scheduler.n_free_blocks();
+        self.figures.n_blocks = self.scheduler.n_blocks();
+        self.figures.n_preempted_total = self.scheduler.n_preempted();
+        self.figures.prefill_tokens_per_second = self.prefill.per_second();
+        self.figures.decode_tokens_per_second = self.decode.per_second();
+        let n_ended = std::mem::take(&mut self.n_ended);
+        self.shared.publish(self.figures.clone(), n_ended, Instant::now());
+        for (events, event) in self.outbox.drain(..) {
+            // There is room, or nobody to hear it: see `client`.
+            let _ = events.try_send(event);
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
