@@ -1,1 +1,25 @@
-//! Stub, replaced by its owner.
+//! The arithmetic of Ingle on processors: quantised matrix products, attention over paged KV, norms.
+//!
+//! Knows slices, shapes and an instruction set, and nothing of tensors, models or requests. Every
+//! operation runs on a [`team::Team`] of threads, checks its shapes before it starts, and gives a row
+//! the same bits whatever else is in the batch, however many threads there are, and however the work
+//! was cut.
+
+pub mod activation;
+pub mod attention;
+pub mod block;
+mod error;
+pub mod isa;
+pub mod matmul;
+pub mod norm;
+pub mod quantize;
+pub mod rope;
+pub mod team;
+
+pub use attention::{AttentionArgs, KvShape};
+pub use block::WeightType;
+pub use error::ShapeError;
+pub use isa::{Isa, IsaError};
+pub use matmul::{Matrix, Output, WeightBytes};
+pub use rope::RopeTable;
+pub use team::{Team, Turn};

@@ -1,0 +1,128 @@
+//! Which instructions this processor has, as values that prove it.
+
+/// Proof that AVX2, FMA and F16C exist on this processor. Only [`Isa::detect`] and its kin make one.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx2(());
+
+/// Proof that AVX-512 F, BW, DQ, VL and VNNI exist on this processor, and all that [`Avx2`] proves.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512Vnni(());
+
+/// A tier of instructions, chosen once and handed to every kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust: every processor.
+    Scalar,
+    /// 256-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// 512-bit vectors with the byte dot product.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
+}
+
+/// A tier that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IsaError {
+    /// A name no tier has.
+    #[error("unknown instruction set {name:?}: use scalar, avx2 or avx512vnni")]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// A tier this processor lacks.
+    #[error("this processor lacks {name}: the best it has is {best}")]
+    Unsupported {
+        /// The tier that was asked for.
+        name: String,
+        /// The best tier there is.
+        best: &'static str,
+    },
+}
+
+impl Isa {
+    /// The best tier of this processor.
+    pub fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self::Scalar)
+    }
+
+    /// The tier of that name.
+    ///
+    /// # Errors
+    /// [`IsaError`] when no tier has the name, or this processor lacks it.
+    pub fn named(name: &str) -> Result<Self, IsaError> {
+        if !["scalar", "avx2", "avx512vnni"].contains(&name) {
+            return Err(IsaError::Unknown {
+                name: name.to_owned(),
+            });
+        }
+        Self::available()
+            .into_iter()
+            .find(|isa| isa.name() == name)
+            .ok_or_else(|| IsaError::Unsupported {
+                name: name.to_owned(),
+                best: Self::detect().name(),
+            })
+    }
+
+    /// Every tier of this processor, the plainest first.
+    pub fn available() -> Vec<Self> {
+        let mut tiers = vec![Self::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            if avx2 {
+                tiers.push(Self::Avx2(Avx2(())));
+            }
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
+            if avx2 && avx512 {
+                tiers.push(Self::Avx512Vnni(Avx512Vnni(())));
+            }
+        }
+        tiers
+    }
+
+    /// The name `INGLE_ISA` knows the tier by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => "avx512vnni",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_available_tier_is_found_by_its_name() {
+        for isa in Isa::available() {
+            assert_eq!(Isa::named(isa.name()), Ok(isa));
+        }
+        assert_eq!(Isa::available().last(), Some(&Isa::detect()));
+    }
+
+    #[test]
+    fn an_unknown_or_absent_tier_is_an_error_that_names_it() {
+        let error = Isa::named("sse9").unwrap_err().to_string();
+        assert!(error.contains("\"sse9\""), "{error}");
+        for name in ["avx2", "avx512vnni"] {
+            if !Isa::available().iter().any(|isa| isa.name() == name) {
+                let error = Isa::named(name).unwrap_err().to_string();
+                assert!(error.contains(name), "{error}");
+            }
+        }
+    }
+}
