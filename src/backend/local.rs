@@ -1,7 +1,7 @@
 //! The engine of this machine as a backend: text to tokens, the engine's tokens back to text.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream;
 use tokio::sync::mpsc;
@@ -60,10 +60,16 @@ impl LocalBackend {
         })?;
         let answer = Answer {
             text: AnswerText::new(lease.text.detokenizer(), request.stop.clone()),
-            usage: Usage { prompt_tokens: n_prompt_tokens, completion_tokens: 0 },
+            usage: Usage {
+                prompt_tokens: n_prompt_tokens,
+                completion_tokens: 0,
+            },
             ready: VecDeque::new(),
             begin_by: deadline,
-            running: Some(Running { events, _lease: lease }),
+            running: Some(Running {
+                events,
+                _lease: lease,
+            }),
         };
         Ok(Box::pin(stream::unfold(answer, |mut answer| async move {
             let item = answer.next().await?;
@@ -83,7 +89,9 @@ async fn encode(
     });
     let failed = |error| BackendError::new(BackendErrorKind::Failed, format!("encoding: {error}"));
     let invalid = BackendErrorKind::InvalidRequest { param: "messages" };
-    work.await.map_err(failed)?.map_err(|error| BackendError::new(invalid, error.to_string()))
+    work.await
+        .map_err(failed)?
+        .map_err(|error| BackendError::new(invalid, error.to_string()))
 }
 
 /// A request in the engine. The receiver drops first: the engine hears that it is cancelled while
@@ -161,10 +169,12 @@ impl Answer {
 async fn receive(events: &mut mpsc::Receiver<Event>, by: Deadline) -> Result<Event, BackendError> {
     let event = match by {
         None => events.recv().await,
-        Some(by) => tokio::time::timeout_at(by.into(), events.recv()).await.map_err(|_| {
-            let text = "the deadline passed before the answer began";
-            BackendError::new(BackendErrorKind::Timeout, text)
-        })?,
+        Some(by) => tokio::time::timeout_at(by.into(), events.recv())
+            .await
+            .map_err(|_| {
+                let text = "the deadline passed before the answer began";
+                BackendError::new(BackendErrorKind::Timeout, text)
+            })?,
     };
     event.ok_or_else(|| BackendError::new(BackendErrorKind::Failed, "the engine stopped"))
 }
@@ -177,7 +187,10 @@ struct AnswerText {
 
 impl AnswerText {
     fn new(detokenizer: Detokenizer, stop: Vec<String>) -> Self {
-        Self { detokenizer, stop: StopMatcher::new(stop) }
+        Self {
+            detokenizer,
+            stop: StopMatcher::new(stop),
+        }
     }
 
     /// The text that is certain after `token`, and whether a stop text ended it.
@@ -203,9 +216,9 @@ impl From<PoolError> for BackendError {
                 BackendErrorKind::UnknownModel
             }
             PoolError::NotEnoughMemory { .. } => BackendErrorKind::OutOfMemory,
-            PoolError::LoadFailed { retry_in, .. } => {
-                BackendErrorKind::LoadFailed { retry_after: Some(*retry_in) }
-            }
+            PoolError::LoadFailed { retry_in, .. } => BackendErrorKind::LoadFailed {
+                retry_after: Some(*retry_in),
+            },
             PoolError::DeadlinePassed { .. } => BackendErrorKind::Timeout,
             PoolError::ShuttingDown => BackendErrorKind::ShuttingDown,
         };
@@ -216,10 +229,16 @@ impl From<PoolError> for BackendError {
 impl From<SubmitError> for BackendError {
     fn from(error: SubmitError) -> Self {
         let kind = match error {
-            SubmitError::QueueFull { .. } => BackendErrorKind::Busy { retry_after: RETRY_WHEN_BUSY },
-            SubmitError::PromptTooLong { n_prompt_tokens, n_ctx } => {
-                BackendErrorKind::PromptTooLong { n_prompt_tokens, n_ctx }
-            }
+            SubmitError::QueueFull { .. } => BackendErrorKind::Busy {
+                retry_after: RETRY_WHEN_BUSY,
+            },
+            SubmitError::PromptTooLong {
+                n_prompt_tokens,
+                n_ctx,
+            } => BackendErrorKind::PromptTooLong {
+                n_prompt_tokens,
+                n_ctx,
+            },
             _ => BackendErrorKind::Failed,
         };
         Self::new(kind, error.to_string())

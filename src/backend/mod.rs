@@ -73,7 +73,10 @@ impl BackendErrorKind {
 impl BackendError {
     /// An error of `kind` that says `message`.
     pub fn new(kind: BackendErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// Whether another backend may be asked instead.

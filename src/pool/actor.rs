@@ -11,17 +11,28 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::error::PoolError;
 use super::lease::{Lease, Ticket};
-use super::loader::{LoadError, Loaded, Loader, Prepared};
-use super::plan::{Ask, Decision, Event, Plan, Refusal, WaiterId};
+use super::loader::{Loaded, Loader, Prepared, panicked};
+use super::plan::{Decision, Event, Plan, Refusal, WaiterId};
 use super::report::Reporter;
 use super::status::{LoadEvent, LoadStage, ModelId, ModelState, ModelStatus};
 
 /// What handles ask of the actor.
 pub(super) enum Command {
-    Acquire { model: ModelId, reply: oneshot::Sender<Result<Lease, PoolError>> },
-    Unload { model: ModelId, reply: oneshot::Sender<bool> },
-    Status { reply: oneshot::Sender<Vec<ModelStatus>> },
-    Shutdown { bound: Duration, reply: oneshot::Sender<u32> },
+    Acquire {
+        model: ModelId,
+        reply: oneshot::Sender<Result<Lease, PoolError>>,
+    },
+    Unload {
+        model: ModelId,
+        reply: oneshot::Sender<bool>,
+    },
+    Status {
+        reply: oneshot::Sender<Vec<ModelStatus>>,
+    },
+    Shutdown {
+        bound: Duration,
+        reply: oneshot::Sender<u32>,
+    },
 }
 
 /// How slow work ended.
@@ -121,7 +132,10 @@ impl Actor {
             }
             Command::Unload { model, reply } => {
                 if self.instances.contains_key(&model) || self.leaving.contains(&model) {
-                    self.unload_waiters.entry(model.clone()).or_default().push(reply);
+                    self.unload_waiters
+                        .entry(model.clone())
+                        .or_default()
+                        .push(reply);
                     self.event(Event::Unload(model));
                 } else {
                     let _ = reply.send(false);
@@ -158,13 +172,19 @@ impl Actor {
                     "model ready"
                 );
                 let n_released = Arc::new(AtomicU32::new(0));
-                self.instances.insert(model.clone(), Instance { loaded, n_released });
+                self.instances
+                    .insert(model.clone(), Instance { loaded, n_released });
                 self.tell(&model, LoadStage::Ready);
                 self.event(Event::Loaded(model, bytes));
             }
             Ok(Outcome::Prepared(model, Err(reason)) | Outcome::Loaded(model, Err(reason))) => {
                 tracing::warn!(model = %model, reason, "model not loaded");
-                self.tell(&model, LoadStage::Failed { reason: reason.clone() });
+                self.tell(
+                    &model,
+                    LoadStage::Failed {
+                        reason: reason.clone(),
+                    },
+                );
                 self.event(Event::LoadFailed(model, reason));
             }
             Ok(Outcome::Unloaded(model)) => {
@@ -184,26 +204,30 @@ impl Actor {
     /// Counts leases given back, forgets waiters that left, and looks for engines that stopped.
     fn sweep(&mut self) {
         let mut events = Vec::new();
+        let gone = self.waiters.extract_if(.., |_, reply| reply.is_closed());
+        events.extend(gone.map(|(waiter, _)| Event::Cancelled(waiter)));
         for (model, instance) in &self.instances {
             // Acquire pairs with the release of the lease that was dropped.
             for _ in 0..instance.n_released.swap(0, Ordering::Acquire) {
                 events.push(Event::Released(model.clone()));
             }
         }
-        let gone = self.waiters.extract_if(.., |_, reply| reply.is_closed());
-        events.extend(gone.map(|(waiter, _)| Event::Cancelled(waiter)));
+        for event in events {
+            self.event(event);
+        }
         let models: Vec<ModelId> = self.instances.keys().cloned().collect();
         for model in models {
             self.notice_failed_engine(&model);
         }
-        for event in events {
-            self.event(event);
-        }
     }
 
     fn notice_failed_engine(&mut self, model: &ModelId) {
-        let Some(instance) = self.instances.get(model) else { return };
-        let Some(reason) = instance.loaded.engine.snapshot().failed else { return };
+        let Some(instance) = self.instances.get(model) else {
+            return;
+        };
+        let Some(reason) = instance.loaded.engine.snapshot().failed else {
+            return;
+        };
         self.event(Event::EngineFailed(model.clone(), reason));
     }
 
@@ -226,13 +250,16 @@ impl Actor {
                 drop(tokio::task::spawn_blocking(move || drop(prepared)));
             }
             Decision::Serve(waiter, model) => {
-                let reply = self.waiters.remove(&waiter);
-                let (Some(reply), Some(instance)) = (reply, self.instances.get(&model)) else {
+                let Some(instance) = self.instances.get(&model) else {
+                    tracing::error!(model = %model, "a model that is not in memory was to serve");
                     return;
                 };
                 let ticket = Ticket::new(Arc::clone(&instance.n_released), Arc::clone(&self.bell));
-                // If the waiter is gone the lease comes back and is dropped here: given back.
-                let _ = reply.send(Ok(Lease::new(Arc::clone(&instance.loaded), ticket)));
+                let lease = Lease::new(Arc::clone(&instance.loaded), ticket);
+                // If the waiter is gone the lease is dropped here: given back.
+                if let Some(reply) = self.waiters.remove(&waiter) {
+                    let _ = reply.send(Ok(lease));
+                }
             }
             Decision::Refuse(waiter, model, refusal) => {
                 let error = self.explain(model, refusal);
@@ -257,11 +284,17 @@ impl Actor {
     }
 
     fn load(&mut self, model: ModelId, granted_bytes: u64) {
-        let Some(prepared) = self.prepared.remove(&model) else { return };
-        let Some(reporter) = self.reporters.get(&model).map(Arc::clone) else { return };
+        let Some(prepared) = self.prepared.remove(&model) else {
+            return;
+        };
+        let Some(reporter) = self.reporters.get(&model).map(Arc::clone) else {
+            return;
+        };
         let loader = Arc::clone(&self.loader);
         let work = tokio::task::spawn_blocking(move || {
-            loader.load(*prepared, granted_bytes, &reporter).map(Arc::new)
+            loader
+                .load(*prepared, granted_bytes, &reporter)
+                .map(Arc::new)
         });
         self.tasks.spawn(async move {
             let result = work.await.unwrap_or_else(|error| Err(panicked(error)));
@@ -289,11 +322,18 @@ impl Actor {
                     .get(&model)
                     .map(|prepared| (prepared.least.needs, prepared.n_ctx))
                     .unwrap_or_default();
-                PoolError::NotEnoughMemory { model, needed, n_ctx, budget_bytes }
+                PoolError::NotEnoughMemory {
+                    model,
+                    needed,
+                    n_ctx,
+                    budget_bytes,
+                }
             }
-            Refusal::Failed { reason, retry_in } => {
-                PoolError::LoadFailed { model, reason, retry_in }
-            }
+            Refusal::Failed { reason, retry_in } => PoolError::LoadFailed {
+                model,
+                reason,
+                retry_in,
+            },
             Refusal::ShuttingDown => PoolError::ShuttingDown,
         }
     }
@@ -324,10 +364,13 @@ impl Actor {
     /// Lets go of everything. Leases still out keep their models alive until they are dropped.
     fn close(mut self) {
         self.tasks.abort_all();
-        let n_leases = self.plan.states(Instant::now()).map(|(_, state, ..)| match state {
-            ModelState::Ready { n_leases } | ModelState::Draining { n_leases } => n_leases,
-            _ => 0,
-        });
+        let n_leases = self
+            .plan
+            .states(Instant::now())
+            .map(|(_, state, ..)| match state {
+                ModelState::Ready { n_leases } | ModelState::Draining { n_leases } => n_leases,
+                _ => 0,
+            });
         let n_leases = n_leases.sum();
         let instances = std::mem::take(&mut self.instances);
         drop(tokio::task::spawn_blocking(move || drop(instances)));
@@ -342,11 +385,4 @@ async fn until(moment: Option<tokio::time::Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
-}
-
-fn panicked(error: JoinError) -> LoadError {
-    let Ok(panic) = error.try_into_panic() else { return LoadError::Abandoned };
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    LoadError::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
 }

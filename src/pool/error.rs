@@ -9,12 +9,12 @@ use super::ModelId;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// No catalogue entry, installed model or served file has this name.
-    #[error("unknown model `{name}`{}", near_text(.near))]
+    #[error("{hint}")]
     UnknownModel {
         /// The name as it was asked for.
         name: String,
-        /// The closest names there are, best first.
-        near: Vec<String>,
+        /// One sentence that names the closest names there are.
+        hint: String,
     },
     /// A path that cannot be served.
     #[error("{}: {reason}", path.display())]
@@ -62,13 +62,6 @@ pub enum PoolError {
     ShuttingDown,
 }
 
-fn near_text(near: &[String]) -> String {
-    match near {
-        [] => ": `ingle list` names those there are".to_owned(),
-        names => format!(", did you mean {}?", names.join(" or ")),
-    }
-}
-
 /// Bytes as a person reads them, with one decimal: `4.7 GB`.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 4] = ["B", "kB", "MB", "GB"];
@@ -78,5 +71,29 @@ pub(crate) fn bytes(n: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_as_a_person_counts() {
+        for (n, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (4_661_211_808, "4.7 GB"),
+            (123_456_000_000_000, "123456.0 GB"),
+        ] {
+            assert_eq!(bytes(n), text);
+        }
+    }
 }

@@ -19,7 +19,10 @@ pub struct Lease {
 
 impl Lease {
     pub(super) fn new(loaded: Arc<Loaded>, ticket: Ticket) -> Self {
-        Self { loaded, _ticket: ticket }
+        Self {
+            loaded,
+            _ticket: ticket,
+        }
     }
 }
 

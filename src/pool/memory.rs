@@ -24,7 +24,9 @@ pub struct Needs {
 impl Needs {
     /// All of it.
     pub fn total(self) -> u64 {
-        self.weights_bytes.saturating_add(self.kv_bytes).saturating_add(self.workspace_bytes)
+        self.weights_bytes
+            .saturating_add(self.kv_bytes)
+            .saturating_add(self.workspace_bytes)
     }
 }
 
@@ -40,8 +42,10 @@ pub struct Size {
 /// Blocks for one context (the least a model runs with) and for [`CONTEXTS_WANTED`].
 ///
 /// Units: `n_ctx` tokens of one sequence at most; `block_len` tokens of one block.
-pub fn block_counts(n_ctx: u32, block_len: u32) -> (usize, usize) {
-    let least = usize::try_from(n_ctx.div_ceil(block_len)).unwrap_or(usize::MAX);
+pub fn block_counts(n_ctx: u32, block_len: usize) -> (usize, usize) {
+    let least = usize::try_from(n_ctx)
+        .unwrap_or(usize::MAX)
+        .div_ceil(block_len);
     let contexts = usize::try_from(CONTEXTS_WANTED).unwrap_or(1);
     (least, least.saturating_mul(contexts))
 }
@@ -54,8 +58,7 @@ pub fn blocks_within(least: Size, wanted: Size, granted_bytes: u64) -> usize {
     let n_more = wanted.n_blocks.saturating_sub(least.n_blocks);
     let more_bytes = wanted.needs.total().saturating_sub(least.needs.total());
     let spare_bytes = granted_bytes.saturating_sub(least.needs.total());
-    let n_fitting =
-        u128::from(spare_bytes) * n_more as u128 / u128::from(more_bytes.max(1));
+    let n_fitting = u128::from(spare_bytes) * n_more as u128 / u128::from(more_bytes.max(1));
     least.n_blocks + usize::try_from(n_fitting).unwrap_or(n_more).min(n_more)
 }
 
@@ -75,7 +78,10 @@ pub fn available_bytes() -> Option<u64> {
 fn available_under(proc: &Path, cgroups: &Path) -> Option<u64> {
     let read = |path: PathBuf| std::fs::read_to_string(path).ok();
     let machine = mem_available(&read(proc.join("meminfo"))?)?;
-    let Some(own) = read(proc.join("self/cgroup")).as_deref().and_then(own_cgroup) else {
+    let Some(own) = read(proc.join("self/cgroup"))
+        .as_deref()
+        .and_then(own_cgroup)
+    else {
         return Some(machine);
     };
     // Every group from the process's own up to the root may set a limit.
@@ -85,7 +91,11 @@ fn available_under(proc: &Path, cgroups: &Path) -> Option<u64> {
         let group = cgroups.join(relative);
         let free = read(group.join("memory.max")).and_then(|max| {
             let current = read(group.join("memory.current"))?;
-            cgroup_free(&max, &current, &read(group.join("memory.stat")).unwrap_or_default())
+            cgroup_free(
+                &max,
+                &current,
+                &read(group.join("memory.stat")).unwrap_or_default(),
+            )
         });
         least = least.min(free.unwrap_or(u64::MAX));
         match relative.parent() {
@@ -97,7 +107,9 @@ fn available_under(proc: &Path, cgroups: &Path) -> Option<u64> {
 
 /// `MemAvailable` of `/proc/meminfo`, which counts in kibibytes.
 fn mem_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -106,7 +118,11 @@ fn mem_available(meminfo: &str) -> Option<u64> {
 fn own_cgroup(cgroup: &str) -> Option<PathBuf> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
     // Outside its own namespace a process may see `/../..`; what that means cannot be read here.
-    Some(if path.contains("..") { PathBuf::new() } else { PathBuf::from(path.trim_end()) })
+    Some(if path.contains("..") {
+        PathBuf::new()
+    } else {
+        PathBuf::from(path.trim_end())
+    })
 }
 
 /// What a group may still take. Pages of files nobody uses are given back on demand, so they count
@@ -115,7 +131,8 @@ fn cgroup_free(max: &str, current: &str, stat: &str) -> Option<u64> {
     let max: u64 = max.trim().parse().ok()?; // "max" is no limit
     let current: u64 = current.trim().parse().ok()?;
     let file_pages = |name: &str| {
-        stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+        stat.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
     };
     let reclaimable = file_pages("inactive_file ").unwrap_or(0);
     Some(max.saturating_sub(current.saturating_sub(reclaimable)))
@@ -139,7 +156,10 @@ mod tests {
     fn a_group_without_a_limit_limits_nothing() {
         assert_eq!(cgroup_free("max\n", "1000\n", ""), None);
         assert_eq!(cgroup_free("1000\n", "400\n", "anon 1\n"), Some(600));
-        assert_eq!(cgroup_free("1000\n", "900\n", "inactive_file 300\n"), Some(400));
+        assert_eq!(
+            cgroup_free("1000\n", "900\n", "inactive_file 300\n"),
+            Some(400)
+        );
         assert_eq!(cgroup_free("1000\n", "1200\n", ""), Some(0));
     }
 
@@ -159,11 +179,19 @@ mod tests {
         };
         limit("pod/app", "max\n");
         limit("pod", "2147483648\n");
-        assert_eq!(available_under(&proc, &cgroups), Some(2 * GIB), "the parent's limit");
+        assert_eq!(
+            available_under(&proc, &cgroups),
+            Some(2 * GIB),
+            "the parent's limit"
+        );
         limit("pod/app", "1073741824\n");
         assert_eq!(available_under(&proc, &cgroups), Some(GIB), "its own limit");
         limit("", "1048576\n");
-        assert_eq!(available_under(&proc, &cgroups), Some(1 << 20), "the mount's own");
+        assert_eq!(
+            available_under(&proc, &cgroups),
+            Some(1 << 20),
+            "the mount's own"
+        );
     }
 
     #[test]
@@ -177,7 +205,14 @@ mod tests {
     fn blocks_follow_the_grant_between_least_and_wanted() {
         let size = |n_blocks: usize| {
             let kv_bytes = n_blocks as u64 * 100;
-            Size { n_blocks, needs: Needs { weights_bytes: 1000, kv_bytes, workspace_bytes: 50 } }
+            Size {
+                n_blocks,
+                needs: Needs {
+                    weights_bytes: 1000,
+                    kv_bytes,
+                    workspace_bytes: 50,
+                },
+            }
         };
         let (least, wanted) = block_counts(100, 32);
         assert_eq!((least, wanted), (4, 8));

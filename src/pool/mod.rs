@@ -83,7 +83,10 @@ impl Pool {
             memory::available_bytes().map_or(u64::MAX, memory::default_budget)
         });
         tracing::info!(budget_bytes, "memory for models");
-        let names = Arc::new(Names::new(Arc::clone(&options.catalog), Arc::clone(&options.store)));
+        let names = Arc::new(Names::new(
+            Arc::clone(&options.catalog),
+            Arc::clone(&options.store),
+        ));
         let loader = Arc::new(Loader::new(Arc::clone(&names), options));
         let (commands, inbox) = mpsc::channel(COMMANDS_MOST);
         let (events, _) = broadcast::channel(EVENTS_MOST);
@@ -91,7 +94,13 @@ impl Pool {
         let plan = plan::Plan::new(budget_bytes);
         let actor = Actor::new(plan, loader, inbox, Arc::clone(&bell), events.clone());
         tokio::spawn(actor.run());
-        Self { commands, bell, events, names, budget_bytes }
+        Self {
+            commands,
+            bell,
+            events,
+            names,
+            budget_bytes,
+        }
     }
 
     /// Waits until `name` is in memory, loading it if need be, and holds it there.
@@ -107,9 +116,15 @@ impl Pool {
         // Dropped after the receiver, so that the actor, once woken, sees that it is gone.
         let _ring = RingOnDrop(&self.bell);
         let (reply, answer) = oneshot::channel();
-        let acquire = Command::Acquire { model: model.clone(), reply };
+        let acquire = Command::Acquire {
+            model: model.clone(),
+            reply,
+        };
         let wait = async {
-            self.commands.send(acquire).await.map_err(|_| PoolError::ShuttingDown)?;
+            self.commands
+                .send(acquire)
+                .await
+                .map_err(|_| PoolError::ShuttingDown)?;
             answer.await.unwrap_or(Err(PoolError::ShuttingDown))
         };
         match deadline {
@@ -155,18 +170,24 @@ impl Pool {
     /// [`PoolError::UnknownModel`], [`PoolError::ShuttingDown`].
     pub async fn unload(&self, name: &str) -> Result<bool, PoolError> {
         let model = self.names.canonical(name)?;
-        self.ask(|reply| Command::Unload { model, reply }).await.ok_or(PoolError::ShuttingDown)
+        self.ask(|reply| Command::Unload { model, reply })
+            .await
+            .ok_or(PoolError::ShuttingDown)
     }
 
     /// Every model the pool holds, loads or has failed to load, by id.
     pub async fn status(&self) -> Vec<ModelStatus> {
-        self.ask(|reply| Command::Status { reply }).await.unwrap_or_default()
+        self.ask(|reply| Command::Status { reply })
+            .await
+            .unwrap_or_default()
     }
 
     /// Models that can be asked for without fetching: installed, or served by path; by id.
     pub async fn models(&self) -> Vec<ModelInfo> {
         let names = Arc::clone(&self.names);
-        let mut models = tokio::task::spawn_blocking(move || names.here()).await.unwrap_or_default();
+        let mut models = tokio::task::spawn_blocking(move || names.here())
+            .await
+            .unwrap_or_default();
         for status in self.status().await {
             if let Some(model) = models.iter_mut().find(|model| model.id == status.id) {
                 model.ready = matches!(status.state, ModelState::Ready { .. });
@@ -188,7 +209,9 @@ impl Pool {
     /// Refuses new requests, waits for leases up to `bound`, then lets go of every model; those
     /// still held live until their lease is dropped. Returns the number of leases still out.
     pub async fn shutdown(&self, bound: Duration) -> u32 {
-        self.ask(|reply| Command::Shutdown { bound, reply }).await.unwrap_or(0)
+        self.ask(|reply| Command::Shutdown { bound, reply })
+            .await
+            .unwrap_or(0)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

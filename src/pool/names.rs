@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use crate::catalog::{Catalog, Manifest, Store};
 
@@ -27,7 +26,11 @@ pub(super) enum Target {
 
 impl Names {
     pub(super) fn new(catalog: Arc<Catalog>, store: Arc<Store>) -> Self {
-        Self { catalog, store, served: RwLock::default() }
+        Self {
+            catalog,
+            store,
+            served: RwLock::default(),
+        }
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -42,7 +45,10 @@ impl Names {
         }
         match self.catalog.find(name) {
             Ok(manifest) => Ok(ModelId::new(manifest.id.as_str())),
-            Err(error) => Err(PoolError::UnknownModel { name: name.to_owned(), hint: error.to_string() }),
+            Err(error) => Err(PoolError::UnknownModel {
+                name: name.to_owned(),
+                hint: error.to_string(),
+            }),
         }
     }
 
@@ -53,7 +59,11 @@ impl Names {
             return self.register(path);
         }
         self.canonical(name_or_path).or_else(|unknown| {
-            if path.is_file() { self.register(path) } else { Err(unknown) }
+            if path.is_file() {
+                self.register(path)
+            } else {
+                Err(unknown)
+            }
         })
     }
 
@@ -63,20 +73,27 @@ impl Names {
             path: path.to_owned(),
             reason: reason.to_owned(),
         };
-        let absolute = path.canonicalize().map_err(|error| bad(&error.to_string()))?;
+        let absolute = path
+            .canonicalize()
+            .map_err(|error| bad(&error.to_string()))?;
         if !absolute.is_file() {
             return Err(bad("not a file"));
         }
         // The name is the one the path was given with, not the one a link leads to.
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or_else(|| {
-            bad("its name is not valid UTF-8, and a model is served under its file's name")
-        })?;
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .ok_or_else(|| {
+                bad("its name is not valid UTF-8, and a model is served under its file's name")
+            })?;
         let id = ModelId::new(without_shard(stem));
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
         match served.get(&id) {
             Some(other) if *other != absolute => {
                 let other = other.display();
-                Err(bad(&format!("{other} is served as `{id}` already: rename one of them")))
+                Err(bad(&format!(
+                    "{other} is served as `{id}` already: rename one of them"
+                )))
             }
             _ => {
                 served.insert(id.clone(), absolute);
@@ -92,33 +109,53 @@ impl Names {
         }
         match self.catalog.find(id.as_str()) {
             Ok(manifest) => Ok(Target::Catalog(Box::new(manifest.clone()))),
-            Err(error) => Err(PoolError::UnknownModel { name: id.to_string(), hint: error.to_string() }),
+            Err(error) => Err(PoolError::UnknownModel {
+                name: id.to_string(),
+                hint: error.to_string(),
+            }),
         }
     }
 
     /// Models whose files are here, by id. Reads the disk.
     pub(super) fn here(&self) -> Vec<ModelInfo> {
-        let served = self.served.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let served = self
+            .served
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let mut files = served;
         for manifest in self.catalog.manifests() {
             if let Some(path) = self.store.installed(manifest) {
-                files.entry(ModelId::new(manifest.id.as_str())).or_insert(path);
+                files
+                    .entry(ModelId::new(manifest.id.as_str()))
+                    .or_insert(path);
             }
         }
         let info = |(id, path): (ModelId, PathBuf)| {
-            let modified = std::fs::metadata(path).and_then(|meta| meta.modified()).ok()?;
-            Some(ModelInfo { id, created: modified, ready: false })
+            let modified = std::fs::metadata(path)
+                .and_then(|meta| meta.modified())
+                .ok()?;
+            Some(ModelInfo {
+                id,
+                created: modified,
+                ready: false,
+            })
         };
         files.into_iter().filter_map(info).collect()
     }
 
     fn served_path(&self, id: &ModelId) -> Option<PathBuf> {
-        self.served.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.served
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 }
 
 fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 /// A sharded model is called what its shards have in common: `m-00001-of-00003` is `m`.

@@ -111,12 +111,28 @@ pub enum Refusal {
 enum State {
     Absent,
     Fetching,
-    Queued { ask: Ask, ticket: u64 },
-    Loading { bytes: u64 },
-    Ready { bytes: u64, n_leases: u32, since: Instant },
+    Queued {
+        ask: Ask,
+        ticket: u64,
+    },
+    Loading {
+        bytes: u64,
+    },
+    Ready {
+        bytes: u64,
+        n_leases: u32,
+        since: Instant,
+    },
     /// `failure` says why the engine stopped, if that is why it leaves.
-    Draining { bytes: u64, n_leases: u32, failure: Option<String> },
-    Failed { retry_at: Instant, reason: String },
+    Draining {
+        bytes: u64,
+        n_leases: u32,
+        failure: Option<String>,
+    },
+    Failed {
+        retry_at: Instant,
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -152,7 +168,12 @@ pub struct Plan {
 impl Plan {
     /// A pool with nothing in it that may hold `budget_bytes`.
     pub fn new(budget_bytes: u64) -> Self {
-        Self { budget_bytes, entries: BTreeMap::new(), next_ticket: 0, closing: false }
+        Self {
+            budget_bytes,
+            entries: BTreeMap::new(),
+            next_ticket: 0,
+            closing: false,
+        }
     }
 
     /// Takes in one event and says what to do, in order.
@@ -202,8 +223,12 @@ impl Plan {
                 State::Fetching => ModelState::Fetching,
                 State::Queued { .. } => ModelState::Queued,
                 State::Loading { .. } => ModelState::Loading,
-                State::Ready { n_leases, .. } => ModelState::Ready { n_leases: *n_leases },
-                State::Draining { n_leases, .. } => ModelState::Draining { n_leases: *n_leases },
+                State::Ready { n_leases, .. } => ModelState::Ready {
+                    n_leases: *n_leases,
+                },
+                State::Draining { n_leases, .. } => ModelState::Draining {
+                    n_leases: *n_leases,
+                },
                 State::Failed { retry_at, reason } => ModelState::Failed {
                     reason: reason.clone(),
                     retry_in: retry_at.saturating_duration_since(now),
@@ -213,13 +238,7 @@ impl Plan {
         })
     }
 
-    fn acquire(
-        &mut self,
-        waiter: WaiterId,
-        model: ModelId,
-        now: Instant,
-        out: &mut Vec<Decision>,
-    ) {
+    fn acquire(&mut self, waiter: WaiterId, model: ModelId, now: Instant, out: &mut Vec<Decision>) {
         if self.closing {
             out.push(Decision::Refuse(waiter, model, Refusal::ShuttingDown)); // 1
             return;
@@ -242,7 +261,10 @@ impl Plan {
             | State::Draining { .. } => entry.waiters.push_back(waiter), // 3, 4
             State::Failed { retry_at, reason } if now < *retry_at => {
                 let retry_in = retry_at.saturating_duration_since(now);
-                let refusal = Refusal::Failed { reason: reason.clone(), retry_in };
+                let refusal = Refusal::Failed {
+                    reason: reason.clone(),
+                    retry_in,
+                };
                 out.push(Decision::Refuse(waiter, model, refusal)); // 5
             }
             State::Absent | State::Failed { .. } => {
@@ -271,13 +293,17 @@ impl Plan {
 
     fn prepared(&mut self, model: ModelId, ask: Ask, out: &mut Vec<Decision>) {
         let (budget_bytes, closing, ticket) = (self.budget_bytes, self.closing, self.next_ticket);
-        let Some(entry) = self.entries.get_mut(&model) else { return };
+        let Some(entry) = self.entries.get_mut(&model) else {
+            return;
+        };
         if entry.state != State::Fetching {
             return;
         }
         if closing || ask.least_bytes > budget_bytes {
-            let refusal =
-                Refusal::NotEnoughMemory { least_bytes: ask.least_bytes, budget_bytes };
+            let refusal = Refusal::NotEnoughMemory {
+                least_bytes: ask.least_bytes,
+                budget_bytes,
+            };
             refuse_all(&model, entry, &refusal, out);
             entry.state = State::Absent;
             out.push(Decision::Discard(model));
@@ -289,13 +315,19 @@ impl Plan {
 
     fn loaded(&mut self, model: ModelId, bytes: u64, now: Instant, out: &mut Vec<Decision>) {
         let closing = self.closing;
-        let Some(entry) = self.entries.get_mut(&model) else { return };
+        let Some(entry) = self.entries.get_mut(&model) else {
+            return;
+        };
         if !matches!(entry.state, State::Loading { .. }) {
             return;
         }
         entry.last_used = now;
         if closing {
-            entry.state = State::Draining { bytes, n_leases: 0, failure: None };
+            entry.state = State::Draining {
+                bytes,
+                n_leases: 0,
+                failure: None,
+            };
             out.push(Decision::Unload(model));
             return;
         }
@@ -304,11 +336,17 @@ impl Plan {
             n_leases += 1;
             out.push(Decision::Serve(waiter, model.clone()));
         }
-        entry.state = State::Ready { bytes, n_leases, since: now };
+        entry.state = State::Ready {
+            bytes,
+            n_leases,
+            since: now,
+        };
     }
 
     fn failed(&mut self, model: &ModelId, reason: String, now: Instant, out: &mut Vec<Decision>) {
-        let Some(entry) = self.entries.get_mut(model) else { return };
+        let Some(entry) = self.entries.get_mut(model) else {
+            return;
+        };
         if !matches!(entry.state, State::Fetching | State::Loading { .. }) {
             return;
         }
@@ -317,11 +355,16 @@ impl Plan {
     }
 
     fn released(&mut self, model: ModelId, now: Instant, out: &mut Vec<Decision>) {
-        let Some(entry) = self.entries.get_mut(&model) else { return };
+        let Some(entry) = self.entries.get_mut(&model) else {
+            return;
+        };
         entry.last_used = now;
         match &mut entry.state {
             State::Ready { n_leases, .. } => *n_leases = n_leases.saturating_sub(1),
-            State::Draining { n_leases: n_leases @ 1.., .. } => {
+            State::Draining {
+                n_leases: n_leases @ 1..,
+                ..
+            } => {
                 *n_leases -= 1;
                 if *n_leases == 0 {
                     out.push(Decision::Unload(model));
@@ -339,21 +382,43 @@ impl Plan {
         now: Instant,
         out: &mut Vec<Decision>,
     ) {
-        let Some(entry) = self.entries.get_mut(model) else { return };
-        let State::Ready { bytes, n_leases, since } = entry.state else { return };
+        let Some(entry) = self.entries.get_mut(model) else {
+            return;
+        };
+        let State::Ready {
+            bytes,
+            n_leases,
+            since,
+        } = entry.state
+        else {
+            return;
+        };
         if failure.is_some() {
             let stable = now.saturating_duration_since(since) >= STABLE_AFTER;
             entry.n_failures = if stable { 1 } else { entry.n_failures + 1 };
         }
-        entry.state = State::Draining { bytes, n_leases, failure };
+        entry.state = State::Draining {
+            bytes,
+            n_leases,
+            failure,
+        };
         if n_leases == 0 {
             out.push(Decision::Unload(model.clone()));
         }
     }
 
     fn unloaded(&mut self, model: ModelId, now: Instant, out: &mut Vec<Decision>) {
-        let Some(entry) = self.entries.get_mut(&model) else { return };
-        let State::Draining { n_leases: 0, failure, .. } = &mut entry.state else { return };
+        let Some(entry) = self.entries.get_mut(&model) else {
+            return;
+        };
+        let State::Draining {
+            n_leases: 0,
+            failure,
+            ..
+        } = &mut entry.state
+        else {
+            return;
+        };
         if let Some(reason) = failure.take() {
             set_failed(&model, entry, reason, now, out);
         } else if entry.waiters.is_empty() {
@@ -369,7 +434,9 @@ impl Plan {
         let models: Vec<ModelId> = self.entries.keys().cloned().collect();
         for model in models {
             self.drain(&model, None, now, out);
-            let Some(entry) = self.entries.get_mut(&model) else { continue };
+            let Some(entry) = self.entries.get_mut(&model) else {
+                continue;
+            };
             refuse_all(&model, entry, &Refusal::ShuttingDown, out);
             if matches!(entry.state, State::Queued { .. }) {
                 entry.state = State::Absent;
@@ -399,11 +466,16 @@ impl Plan {
     }
 
     fn first_queued(&self) -> Option<(ModelId, Ask)> {
-        let queued = self.entries.iter().filter_map(|(id, entry)| match entry.state {
-            State::Queued { ask, ticket } => Some((ticket, id, ask)),
-            _ => None,
-        });
-        queued.min_by_key(|(ticket, ..)| *ticket).map(|(_, id, ask)| (id.clone(), ask))
+        let queued = self
+            .entries
+            .iter()
+            .filter_map(|(id, entry)| match entry.state {
+                State::Queued { ask, ticket } => Some((ticket, id, ask)),
+                _ => None,
+            });
+        queued
+            .min_by_key(|(ticket, ..)| *ticket)
+            .map(|(_, id, ask)| (id.clone(), ask))
     }
 
     /// Idle models to evict, least recently used first, so that `short_bytes` become free. Models
@@ -414,7 +486,9 @@ impl Plan {
         for (id, entry) in &self.entries {
             match entry.state {
                 State::Draining { bytes, .. } => coming += bytes,
-                State::Ready { bytes, n_leases: 0, .. } => idle.push((entry.last_used, id, bytes)),
+                State::Ready {
+                    bytes, n_leases: 0, ..
+                } => idle.push((entry.last_used, id, bytes)),
                 _ => {}
             }
         }
@@ -427,7 +501,11 @@ impl Plan {
             coming += bytes;
             evicted.push(id.clone());
         }
-        if coming >= short_bytes { evicted } else { Vec::new() }
+        if coming >= short_bytes {
+            evicted
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -445,9 +523,15 @@ fn set_failed(
     out: &mut Vec<Decision>,
 ) {
     let retry_in = back_off(entry.n_failures);
-    let refusal = Refusal::Failed { reason: reason.clone(), retry_in };
+    let refusal = Refusal::Failed {
+        reason: reason.clone(),
+        retry_in,
+    };
     refuse_all(model, entry, &refusal, out);
-    entry.state = State::Failed { retry_at: now + retry_in, reason };
+    entry.state = State::Failed {
+        retry_at: now + retry_in,
+        reason,
+    };
 }
 
 /// How long to wait after the `n`th failure in a row.

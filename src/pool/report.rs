@@ -25,13 +25,24 @@ struct Latest {
 impl Reporter {
     /// A load that is about to begin.
     pub(super) fn new(model: ModelId, events: broadcast::Sender<LoadEvent>) -> Self {
-        let latest = Latest { stage: LoadStage::Opening, told: Instant::now() };
-        Self { model, events, latest: Mutex::new(latest) }
+        let latest = Latest {
+            stage: LoadStage::Opening,
+            told: Instant::now(),
+        };
+        Self {
+            model,
+            events,
+            latest: Mutex::new(latest),
+        }
     }
 
     /// The stage it came to last.
     pub(super) fn latest(&self) -> LoadStage {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).stage.clone()
+        self.latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stage
+            .clone()
     }
 
     /// Tells that the load came to `stage`. Byte counts of one stage are thinned out, its first and
@@ -47,7 +58,10 @@ impl Reporter {
         latest.told = now;
         drop(latest);
         // Nobody listening is no error.
-        let _ = self.events.send(LoadEvent { model: self.model.clone(), stage });
+        let _ = self.events.send(LoadEvent {
+            model: self.model.clone(),
+            stage,
+        });
     }
 }
 
@@ -68,16 +82,32 @@ mod tests {
         let (events, mut heard) = broadcast::channel(64);
         let reporter = Reporter::new(ModelId::new("a"), events);
         for done_bytes in 0..=50 {
-            reporter.tell(LoadStage::Weights { done_bytes, total_bytes: 50 });
+            reporter.tell(LoadStage::Weights {
+                done_bytes,
+                total_bytes: 50,
+            });
         }
         reporter.tell(LoadStage::Ready);
         let mut stages = Vec::new();
         while let Ok(event) = heard.try_recv() {
             stages.push(event.stage);
         }
-        assert_eq!(stages.first(), Some(&LoadStage::Weights { done_bytes: 0, total_bytes: 50 }));
-        assert!(stages.contains(&LoadStage::Weights { done_bytes: 50, total_bytes: 50 }));
-        assert!(stages.len() < 10, "{} events for a load of an instant", stages.len());
+        assert_eq!(
+            stages.first(),
+            Some(&LoadStage::Weights {
+                done_bytes: 0,
+                total_bytes: 50
+            })
+        );
+        assert!(stages.contains(&LoadStage::Weights {
+            done_bytes: 50,
+            total_bytes: 50
+        }));
+        assert!(
+            stages.len() < 10,
+            "{} events for a load of an instant",
+            stages.len()
+        );
         assert_eq!(stages.last(), Some(&LoadStage::Ready));
         assert_eq!(reporter.latest(), LoadStage::Ready);
     }

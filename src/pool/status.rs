@@ -89,10 +89,19 @@ impl LoadStage {
     /// The share of this stage that is done, in `0.0..=1.0`, where that is known.
     pub fn fraction(&self) -> Option<f64> {
         match self {
-            Self::Fetching { done_bytes, total_bytes: Some(total), .. }
-            | Self::Weights { done_bytes, total_bytes: total } => {
-                Some(if *total == 0 { 1.0 } else { (*done_bytes as f64 / *total as f64).min(1.0) })
+            Self::Fetching {
+                done_bytes,
+                total_bytes: Some(total),
+                ..
             }
+            | Self::Weights {
+                done_bytes,
+                total_bytes: total,
+            } => Some(if *total == 0 {
+                1.0
+            } else {
+                (*done_bytes as f64 / *total as f64).min(1.0)
+            }),
             Self::Ready => Some(1.0),
             _ => None,
         }
