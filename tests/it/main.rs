@@ -1,2 +1,4 @@
 //! Tests.
 mod fixtures;
+mod gguf;
+mod gguf_file;
