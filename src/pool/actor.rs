@@ -244,6 +244,8 @@ impl Actor {
             Decision::Prepare(model) => self.prepare(model),
             Decision::Load(model, granted_bytes) => self.load(model, granted_bytes),
             Decision::Discard(model) => {
+                // A refusal has said why already; without one, all who waited have left.
+                self.tell_failed(&model, "nobody waits for it any more");
                 self.reporters.remove(&model);
                 // Unmapping a big file takes its time too.
                 let prepared = self.prepared.remove(&model);
@@ -262,7 +264,10 @@ impl Actor {
                 }
             }
             Decision::Refuse(waiter, model, refusal) => {
-                let error = self.explain(model, refusal);
+                let error = self.explain(&model, refusal);
+                if matches!(error, PoolError::NotEnoughMemory { .. }) {
+                    self.tell_failed(&model, &error.to_string());
+                }
                 if let Some(reply) = self.waiters.remove(&waiter) {
                     let _ = reply.send(Err(error));
                 }
@@ -314,12 +319,13 @@ impl Actor {
         });
     }
 
-    fn explain(&self, model: ModelId, refusal: Refusal) -> PoolError {
+    fn explain(&self, model: &ModelId, refusal: Refusal) -> PoolError {
+        let of = model.clone();
         match refusal {
             Refusal::NotEnoughMemory { budget_bytes, .. } => {
                 let (needed, n_ctx) = self
                     .prepared
-                    .get(&model)
+                    .get(model)
                     .map(|prepared| (prepared.least.needs, prepared.n_ctx))
                     .unwrap_or_default();
                 PoolError::NotEnoughMemory {
@@ -335,6 +341,18 @@ impl Actor {
                 retry_in,
             },
             Refusal::ShuttingDown => PoolError::ShuttingDown,
+        }
+    }
+
+    /// Tells the end of a load, unless its end was told.
+    fn tell_failed(&self, model: &ModelId, reason: &str) {
+        let Some(reporter) = self.reporters.get(model) else {
+            return;
+        };
+        if !matches!(reporter.latest(), LoadStage::Failed { .. }) {
+            reporter.tell(LoadStage::Failed {
+                reason: reason.to_owned(),
+            });
         }
     }
 
