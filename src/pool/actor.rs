@@ -329,14 +329,14 @@ impl Actor {
                     .map(|prepared| (prepared.least.needs, prepared.n_ctx))
                     .unwrap_or_default();
                 PoolError::NotEnoughMemory {
-                    model,
+                    model: of,
                     needed,
                     n_ctx,
                     budget_bytes,
                 }
             }
             Refusal::Failed { reason, retry_in } => PoolError::LoadFailed {
-                model,
+                model: of,
                 reason,
                 retry_in,
             },
