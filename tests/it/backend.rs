@@ -157,16 +157,19 @@ async fn errors_have_their_kinds() {
     };
     assert!(n_prompt_tokens > n_ctx && n_ctx == 512, "{n_prompt_tokens} of {n_ctx}");
 
-    let late = backend.chat(&ask("tiny", "hi", Some(1)), Some(Instant::now())).await;
-    if let Ok(mut stream) = late {
-        let error = stream.next().await.unwrap().unwrap_err();
-        assert_eq!(error.kind, BackendErrorKind::Timeout);
-        assert!(error.may_escalate());
-        assert!(stream.next().await.is_none());
-    }
-
     let mut endless = ask("tiny", "hi", None);
     endless.sampling.ignore_eos = true;
+    let mut first = backend.chat(&endless, None).await.unwrap();
+    first.next().await.unwrap().unwrap();
+    // The only place is taken: the next one waits, longer than it may.
+    let by = Instant::now() + Duration::from_millis(20);
+    let mut late = backend.chat(&endless, Some(by)).await.unwrap();
+    let error = late.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind, BackendErrorKind::Timeout);
+    assert!(error.may_escalate());
+    assert!(late.next().await.is_none());
+    drop(first);
+
     let mut running = Vec::new();
     let busy = loop {
         match backend.chat(&endless, None).await {
