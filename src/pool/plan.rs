@@ -25,9 +25,9 @@ pub use event::{Ask, Decision, Event, Refusal, WaiterId};
 /// Wait after the first failure; doubles with each further one.
 pub const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait after a failure.
-pub const BACK_OFF_MOST: Duration = Duration::from_secs(60);
+pub const BACK_OFF_MOST: Duration = Duration::from_mins(1);
 /// An engine that ran so long before it failed starts the back-off anew.
-pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+pub const STABLE_AFTER: Duration = Duration::from_mins(1);
 
 /// Where a model stands. Bytes count against the budget from `Loading` until `Unloaded`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -198,7 +198,7 @@ async fn shutdown_waits_for_leases_up_to_its_bound() {
     let lease = house.pool.acquire("tiny", None).await.unwrap();
     let pool = house.pool.clone();
     let begun = Instant::now();
-    let shutdown = tokio::spawn(async move { pool.shutdown(Duration::from_secs(60)).await });
+    let shutdown = tokio::spawn(async move { pool.shutdown(Duration::from_mins(1)).await });
     house.until("tiny", |state| !is_ready(state)).await;
     let refused = house.pool.acquire("tiny", None).await.err();
     assert_eq!(refused, Some(PoolError::ShuttingDown), "refused while others finish");
