@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::header::HeaderError;
+
 /// Why a GGUF file cannot be used, or a key of it not be read as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,12 +25,12 @@ pub enum Error {
         kind: &'static str,
     },
     /// The header does not describe the file it stands in.
-    #[error("{}: {problem}", .path.display())]
+    #[error("{} {problem}", .path.display())]
     Header {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        problem: String,
+        problem: HeaderError,
     },
     /// One shard of a model in several files was named, but not the first.
     #[error(
@@ -54,7 +56,7 @@ pub enum Error {
         count: u64,
     },
     /// The shards do not belong together.
-    #[error("{}: {reason}", .path.display())]
+    #[error("{} {reason}", .path.display())]
     Shards {
         /// The shard that does not fit.
         path: PathBuf,
@@ -83,13 +85,19 @@ pub enum Error {
         /// The key.
         key: String,
         /// The number in the file.
-        value: String,
+        value: i128,
         /// The type asked for, with its article.
         expected: &'static str,
     },
     /// A text is not UTF-8.
     #[error("key {key} holds text that is not UTF-8")]
     NotUtf8 {
+        /// The key.
+        key: String,
+    },
+    /// A value is no longer what it was when the file was opened and checked.
+    #[error("key {key} has changed since the file was opened: something wrote to the file")]
+    Changed {
         /// The key.
         key: String,
     },

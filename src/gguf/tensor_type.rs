@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ingle_kernels::WeightType;
+
 /// How a tensor's numbers are stored.
 #[derive(Clone, Copy)]
 pub struct TensorType(&'static Layout);
@@ -108,6 +110,26 @@ impl TensorType {
         self.0.block_bytes
     }
 
+    /// The type as the kernels know it; none for types that Ingle does not compute with.
+    pub fn weight_type(self) -> Option<WeightType> {
+        Some(match self.0.name {
+            "F32" => WeightType::F32,
+            "F16" => WeightType::F16,
+            "BF16" => WeightType::BF16,
+            "Q4_0" => WeightType::Q4_0,
+            "Q4_1" => WeightType::Q4_1,
+            "Q5_0" => WeightType::Q5_0,
+            "Q5_1" => WeightType::Q5_1,
+            "Q8_0" => WeightType::Q8_0,
+            "Q2_K" => WeightType::Q2K,
+            "Q3_K" => WeightType::Q3K,
+            "Q4_K" => WeightType::Q4K,
+            "Q5_K" => WeightType::Q5K,
+            "Q6_K" => WeightType::Q6K,
+            _ => return None,
+        })
+    }
+
     /// Bytes of a tensor of these dimensions; none when a row is no whole number of blocks, or when
     /// the number does not fit 64 bits.
     pub fn tensor_bytes(self, dims: &[u64]) -> Option<u64> {
@@ -138,5 +160,44 @@ impl fmt::Display for TensorType {
 impl fmt::Debug for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_agree_on_every_geometry() {
+        for weight in WeightType::ALL {
+            let same = TensorType::all().filter(|ty| ty.weight_type() == Some(weight));
+            let [ty] = same.collect::<Vec<_>>()[..] else {
+                panic!("{weight:?} is not in the table once")
+            };
+            assert_eq!(ty.block_len(), weight.block_len() as u64, "{ty}");
+            assert_eq!(ty.block_bytes(), weight.block_bytes() as u64, "{ty}");
+        }
+    }
+
+    #[test]
+    fn ids_ascend_and_names_are_unique() {
+        assert!(TABLE.is_sorted_by(|a, b| a.id < b.id));
+        for ty in TensorType::all() {
+            assert_eq!(TensorType::from_id(ty.id()), Some(ty));
+            assert_eq!(TensorType::from_name(ty.name()), Some(ty));
+        }
+    }
+
+    #[test]
+    fn a_tensor_is_as_long_as_its_blocks_or_has_no_length() {
+        let q4_k = TensorType::from_name("Q4_K").unwrap();
+        assert_eq!(q4_k.tensor_bytes(&[512, 3]), Some(2 * 144 * 3));
+        assert_eq!(q4_k.tensor_bytes(&[500, 3]), None, "half a block");
+        assert_eq!(
+            q4_k.tensor_bytes(&[1 << 40, 1 << 40]),
+            None,
+            "beyond 64 bits"
+        );
+        assert_eq!(q4_k.tensor_bytes(&[]), None);
     }
 }
