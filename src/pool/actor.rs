@@ -372,7 +372,7 @@ impl Actor {
                 load: self.reporters.get(id).map(|reporter| reporter.latest()),
                 memory_bytes,
                 n_ctx: instance.map(|instance| instance.loaded.n_ctx),
-                idle: Some(now.saturating_duration_since(last_used)),
+                idle: now.saturating_duration_since(last_used),
                 engine: instance.map(|instance| instance.loaded.engine.snapshot()),
             }
         };

@@ -40,7 +40,8 @@ pub struct ModelInfo {
     pub ready: bool,
 }
 
-/// How one load stands, newest first in nobody's queue: the current value only.
+/// A step of a load, in the usual order. Only fetching may come back to an earlier one, when a source
+/// fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadStage {
     /// A source is being asked for the file. Units: bytes.
@@ -154,12 +155,12 @@ pub struct ModelStatus {
     pub state: ModelState,
     /// The load under way, or how the last one ended.
     pub load: Option<LoadStage>,
-    /// What it holds of the memory budget.
+    /// What it holds of the memory budget. Units: bytes.
     pub memory_bytes: u64,
     /// Tokens of one sequence at most, while it is ready.
     pub n_ctx: Option<u32>,
     /// Time since it was last asked for.
-    pub idle: Option<Duration>,
+    pub idle: Duration,
     /// The engine's counters, while it is ready.
     pub engine: Option<EngineSnapshot>,
 }

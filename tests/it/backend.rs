@@ -17,7 +17,10 @@ fn ask(model: &str, text: &str, max_new_tokens: Option<u32>) -> ChatRequest {
     ChatRequest {
         model: model.to_owned(),
         messages: vec![Message::text(Role::User, text)],
-        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        sampling: Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        },
         max_new_tokens,
         stop: Vec::new(),
     }
@@ -25,14 +28,20 @@ fn ask(model: &str, text: &str, max_new_tokens: Option<u32>) -> ChatRequest {
 
 /// A house with a tiny model that never ends its turn by itself.
 fn tiny(engine: EngineOptions) -> (House, LocalBackend) {
-    let house = House::new(Wish { engine, ..Wish::default() });
+    let house = House::new(Wish {
+        engine,
+        ..Wish::default()
+    });
     house.serve("tiny", &TinyLlama::default());
     let backend = LocalBackend::new(house.pool.clone());
     (house, backend)
 }
 
 fn smollm2() -> (House, LocalBackend, String) {
-    let house = House::new(Wish { n_ctx: Some(1024), ..Wish::default() });
+    let house = House::new(Wish {
+        n_ctx: Some(1024),
+        ..Wish::default()
+    });
     let id = house.pool.register(&fixtures::smollm2()).unwrap();
     let backend = LocalBackend::new(house.pool.clone());
     (house, backend, id.to_string())
@@ -48,14 +57,23 @@ struct Answer {
 async fn read(mut stream: ChatStream) -> Answer {
     let mut text = String::new();
     loop {
-        match stream.next().await.expect("a stream ends with Finished").unwrap() {
+        match stream
+            .next()
+            .await
+            .expect("a stream ends with Finished")
+            .unwrap()
+        {
             ChatDelta::Text(piece) => {
                 assert!(!piece.is_empty());
                 text.push_str(&piece);
             }
             ChatDelta::Finished { reason, usage } => {
                 assert!(stream.next().await.is_none(), "nothing follows");
-                return Answer { text, reason, usage };
+                return Answer {
+                    text,
+                    reason,
+                    usage,
+                };
             }
         }
     }
@@ -104,7 +122,13 @@ async fn a_stream_says_what_the_tokens_decode_to() {
     let streamed = answer(&backend, &request).await;
     assert_eq!(streamed.text, lease.text.decode(&tokens));
     assert_eq!(streamed.reason, FinishReason::Length);
-    assert_eq!(streamed.usage, Usage { prompt_tokens: n_prompt, completion_tokens: 40 });
+    assert_eq!(
+        streamed.usage,
+        Usage {
+            prompt_tokens: n_prompt,
+            completion_tokens: 40
+        }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,11 +138,17 @@ async fn without_a_limit_an_answer_ends_with_the_context() {
     request.sampling.ignore_eos = true;
     let ended = answer(&backend, &request).await;
     assert_eq!(ended.reason, FinishReason::Length);
-    assert_eq!(ended.usage.prompt_tokens + ended.usage.completion_tokens, 512);
+    assert_eq!(
+        ended.usage.prompt_tokens + ended.usage.completion_tokens,
+        512
+    );
 
     request.max_new_tokens = Some(0);
     let evaluated = answer(&backend, &request).await;
-    assert_eq!((evaluated.text.as_str(), evaluated.usage.completion_tokens), ("", 0));
+    assert_eq!(
+        (evaluated.text.as_str(), evaluated.usage.completion_tokens),
+        ("", 0)
+    );
     assert_eq!(evaluated.usage.prompt_tokens, ended.usage.prompt_tokens);
     until_idle(&house).await;
 }
@@ -137,13 +167,24 @@ async fn a_dropped_stream_frees_its_blocks_and_its_lease() {
     streams[0].next().await.unwrap().unwrap();
     drop(streams);
     until_idle(&house).await;
-    let generated = house.pool.status().await.swap_remove(0).engine.unwrap().n_generated_total;
+    let generated = house
+        .pool
+        .status()
+        .await
+        .swap_remove(0)
+        .engine
+        .unwrap()
+        .n_generated_total;
     assert!(generated < 3 * 400, "{generated} tokens for nobody");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_have_their_kinds() {
-    let engine = EngineOptions { max_waiting: 1, max_running: 1, ..EngineOptions::default() };
+    let engine = EngineOptions {
+        max_waiting: 1,
+        max_running: 1,
+        ..EngineOptions::default()
+    };
     let (house, backend) = tiny(engine);
     let kind = async |request: &ChatRequest| backend.chat(request, None).await.err().unwrap().kind;
 
@@ -152,10 +193,17 @@ async fn errors_have_their_kinds() {
     assert!(!unknown.may_escalate());
 
     let long = ask("tiny", &"a long story ".repeat(200), None);
-    let BackendErrorKind::PromptTooLong { n_prompt_tokens, n_ctx } = kind(&long).await else {
+    let BackendErrorKind::PromptTooLong {
+        n_prompt_tokens,
+        n_ctx,
+    } = kind(&long).await
+    else {
         panic!("a prompt beyond the context is refused")
     };
-    assert!(n_prompt_tokens > n_ctx && n_ctx == 512, "{n_prompt_tokens} of {n_ctx}");
+    assert!(
+        n_prompt_tokens > n_ctx && n_ctx == 512,
+        "{n_prompt_tokens} of {n_ctx}"
+    );
 
     let mut endless = ask("tiny", "hi", None);
     endless.sampling.ignore_eos = true;
@@ -176,9 +224,15 @@ async fn errors_have_their_kinds() {
             Ok(stream) => running.push(stream),
             Err(error) => break error,
         }
-        assert!(running.len() < 10, "one runs, one waits, the next are refused");
+        assert!(
+            running.len() < 10,
+            "one runs, one waits, the next are refused"
+        );
     };
-    assert!(matches!(busy.kind, BackendErrorKind::Busy { .. }), "{busy:?}");
+    assert!(
+        matches!(busy.kind, BackendErrorKind::Busy { .. }),
+        "{busy:?}"
+    );
     assert!(busy.may_escalate());
     drop(running);
 
@@ -192,7 +246,11 @@ async fn smollm2_answers_sensibly_and_stops_where_it_is_told() {
     let mut request = ask(&id, "What is the capital of France?", Some(48));
     let whole = answer(&backend, &request).await;
     assert!(whole.text.contains("Paris"), "{:?}", whole.text);
-    assert_eq!(whole.reason, FinishReason::Stop, "it ends its turn by itself");
+    assert_eq!(
+        whole.reason,
+        FinishReason::Stop,
+        "it ends its turn by itself"
+    );
     assert!(!whole.text.contains("<|im_end|>"), "{:?}", whole.text);
 
     // A stop text that begins in one token and ends in another.
@@ -207,10 +265,16 @@ async fn smollm2_answers_sensibly_and_stops_where_it_is_told() {
     assert_eq!(cut.usage.prompt_tokens, whole.usage.prompt_tokens);
     // The tokens up to and with the one that completed the stop text, and no more.
     let n_tokens = |text: &str| {
-        let tokens = lease.text.encode(text, ingle::text::SpecialTokens::AsText, false).unwrap();
+        let tokens = lease
+            .text
+            .encode(text, ingle::text::SpecialTokens::AsText, false)
+            .unwrap();
         u32::try_from(tokens.len()).unwrap()
     };
-    let (least, most) = (n_tokens(&cut.text), n_tokens(&whole.text[..first + stop.len()]) + 1);
+    let (least, most) = (
+        n_tokens(&cut.text),
+        n_tokens(&whole.text[..first + stop.len()]) + 1,
+    );
     let n = cut.usage.completion_tokens;
     assert!(n > least && n <= most, "{n} of {least}..={most} tokens");
     drop(lease);

@@ -1,4 +1,6 @@
 //! Tests.
+mod backend;
 mod fixtures;
 mod gguf;
 mod gguf_file;
+mod pool;

@@ -58,7 +58,10 @@ impl House {
 
     async fn state(&self, name: &str) -> Option<ModelState> {
         let status = self.pool.status().await;
-        status.into_iter().find(|model| model.id.as_str() == name).map(|model| model.state)
+        status
+            .into_iter()
+            .find(|model| model.id.as_str() == name)
+            .map(|model| model.state)
     }
 
     /// Waits until the model is in a state that `is` says yes to.
@@ -93,7 +96,10 @@ async fn generate(lease: &Lease) -> Vec<u32> {
         .engine
         .submit(GenerateRequest {
             prompt: vec![10, 20, 30],
-            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+            sampling: Sampling {
+                temperature: 0.0,
+                ..Sampling::default()
+            },
             max_new_tokens: 4,
             stop_tokens: Vec::new(),
         })
@@ -125,16 +131,30 @@ async fn cold_acquires_share_one_load() {
     for lease in waiting.collect::<Vec<_>>() {
         leases.push(lease.await.unwrap().unwrap());
     }
-    assert_eq!(house.state("tiny").await, Some(ModelState::Ready { n_leases: 32 }));
+    assert_eq!(
+        house.state("tiny").await,
+        Some(ModelState::Ready { n_leases: 32 })
+    );
     assert_eq!(loads(&mut events, "tiny"), (1, 1));
     let first = generate(&leases[0]).await;
     assert_eq!(first.len(), 4);
     assert_eq!(generate(&leases[31]).await, first);
     drop(leases);
-    house.until("tiny", |state| state == Some(&ModelState::Ready { n_leases: 0 })).await;
-    let again = house.pool.acquire("tiny", Some(Instant::now() + Duration::from_secs(5))).await;
+    house
+        .until("tiny", |state| {
+            state == Some(&ModelState::Ready { n_leases: 0 })
+        })
+        .await;
+    let again = house
+        .pool
+        .acquire("tiny", Some(Instant::now() + Duration::from_secs(5)))
+        .await;
     assert!(again.is_ok());
-    assert_eq!(loads(&mut events, "tiny"), (0, 0), "a ready model is not loaded again");
+    assert_eq!(
+        loads(&mut events, "tiny"),
+        (0, 0),
+        "a ready model is not loaded again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,32 +167,61 @@ async fn a_failed_load_keeps_its_reason_backs_off_and_harms_nobody() {
     let mut events = house.pool.load_events();
 
     let failed = house.pool.acquire("broken", None).await.err().unwrap();
-    let PoolError::LoadFailed { reason, .. } = &failed else { panic!("{failed:?}") };
-    assert!(failed.to_string().starts_with("broken could not be loaded: "), "{failed}");
+    let PoolError::LoadFailed { reason, .. } = &failed else {
+        panic!("{failed:?}")
+    };
+    assert!(
+        failed
+            .to_string()
+            .starts_with("broken could not be loaded: "),
+        "{failed}"
+    );
     let at_once = house.pool.acquire("broken", None).await.err().unwrap();
-    let PoolError::LoadFailed { reason: same, retry_in, .. } = &at_once else {
+    let PoolError::LoadFailed {
+        reason: same,
+        retry_in,
+        ..
+    } = &at_once
+    else {
         panic!("{at_once:?}")
     };
     assert_eq!(same, reason);
-    assert_eq!(loads(&mut events, "broken"), (1, 0), "not tried again at once");
-    assert!(matches!(house.state("broken").await, Some(ModelState::Failed { .. })));
+    assert_eq!(
+        loads(&mut events, "broken"),
+        (1, 0),
+        "not tried again at once"
+    );
+    assert!(matches!(
+        house.state("broken").await,
+        Some(ModelState::Failed { .. })
+    ));
     assert!(house.pool.acquire("sound", None).await.is_ok());
 
     fs::write(house.path("broken"), &whole).unwrap();
     tokio::time::sleep(*retry_in + Duration::from_millis(20)).await;
-    assert!(house.pool.acquire("broken", None).await.is_ok(), "mended and tried again");
+    assert!(
+        house.pool.acquire("broken", None).await.is_ok(),
+        "mended and tried again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unload_waits_for_the_lease_and_the_lease_still_answers() {
     let house = House::new(Wish::default());
     house.serve("tiny", &TinyLlama::default());
-    assert!(!house.pool.unload("tiny").await.unwrap(), "it is not in memory yet");
+    assert!(
+        !house.pool.unload("tiny").await.unwrap(),
+        "it is not in memory yet"
+    );
     let lease = house.pool.acquire("tiny", None).await.unwrap();
     let before = generate(&lease).await;
     let pool = house.pool.clone();
     let unload = tokio::spawn(async move { pool.unload("tiny").await });
-    house.until("tiny", |state| state == Some(&ModelState::Draining { n_leases: 1 })).await;
+    house
+        .until("tiny", |state| {
+            state == Some(&ModelState::Draining { n_leases: 1 })
+        })
+        .await;
     assert_eq!(generate(&lease).await, before);
     assert!(!unload.is_finished());
     // One who comes now is not sent into the model that leaves, and gets it loaded anew.
@@ -201,27 +250,49 @@ async fn shutdown_waits_for_leases_up_to_its_bound() {
     let shutdown = tokio::spawn(async move { pool.shutdown(Duration::from_mins(1)).await });
     house.until("tiny", |state| !is_ready(state)).await;
     let refused = house.pool.acquire("tiny", None).await.err();
-    assert_eq!(refused, Some(PoolError::ShuttingDown), "refused while others finish");
+    assert_eq!(
+        refused,
+        Some(PoolError::ShuttingDown),
+        "refused while others finish"
+    );
     drop(lease);
     assert_eq!(shutdown.await.unwrap(), 0);
-    assert!(begun.elapsed() < Duration::from_secs(30), "ends with its last lease");
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "ends with its last lease"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiter_that_leaves_leaves_the_load_going() {
     let house = House::new(Wish::default());
     house.serve("tiny", &TinyLlama::default());
-    let passed = house.pool.acquire("tiny", Some(Instant::now())).await.err().unwrap();
-    assert!(matches!(passed, PoolError::DeadlinePassed { .. }), "{passed:?}");
+    let passed = house
+        .pool
+        .acquire("tiny", Some(Instant::now()))
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        matches!(passed, PoolError::DeadlinePassed { .. }),
+        "{passed:?}"
+    );
     house.until("tiny", is_ready).await;
-    assert_eq!(house.state("tiny").await, Some(ModelState::Ready { n_leases: 0 }));
+    assert_eq!(
+        house.state("tiny").await,
+        Some(ModelState::Ready { n_leases: 0 })
+    );
     // And a future that is dropped, rather than one that is late.
     assert!(house.pool.unload("tiny").await.unwrap());
     let pool = house.pool.clone();
     let waiter = tokio::spawn(async move { pool.acquire("tiny", None).await.map(drop) });
     house.until("tiny", |state| state.is_some()).await;
     waiter.abort();
-    house.until("tiny", |state| state == Some(&ModelState::Ready { n_leases: 0 })).await;
+    house
+        .until("tiny", |state| {
+            state == Some(&ModelState::Ready { n_leases: 0 })
+        })
+        .await;
 }
 
 /// What a tiny model of that context holds when memory is plentiful.
@@ -235,10 +306,19 @@ async fn bytes_of(tiny: &TinyLlama) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_fit_is_refused_with_the_numbers() {
     let tiny = TinyLlama::default();
-    let house = House::new(Wish { budget_bytes: Some(50_000), ..Wish::default() });
+    let house = House::new(Wish {
+        budget_bytes: Some(50_000),
+        ..Wish::default()
+    });
     house.serve("tiny", &tiny);
     let refused = house.pool.acquire("tiny", None).await.err().unwrap();
-    let PoolError::NotEnoughMemory { needed, n_ctx, budget_bytes, .. } = refused.clone() else {
+    let PoolError::NotEnoughMemory {
+        needed,
+        n_ctx,
+        budget_bytes,
+        ..
+    } = refused.clone()
+    else {
         panic!("{refused:?}")
     };
     assert_eq!((n_ctx, budget_bytes), (512, 50_000));
@@ -248,7 +328,10 @@ async fn what_cannot_fit_is_refused_with_the_numbers() {
     assert!(needed.workspace_bytes > 0);
     let text = refused.to_string();
     assert!(text.contains("the budget for models is 50.0 kB"), "{text}");
-    assert!(text.contains("131.1 kB for the KV cache of one context of 512 tokens"), "{text}");
+    assert!(
+        text.contains("131.1 kB for the KV cache of one context of 512 tokens"),
+        "{text}"
+    );
     assert_eq!(house.state("tiny").await, None, "nothing is left of it");
 }
 
@@ -256,7 +339,10 @@ async fn what_cannot_fit_is_refused_with_the_numbers() {
 async fn an_idle_model_makes_room_and_a_held_one_does_not() {
     let tiny = TinyLlama::default();
     let one = bytes_of(&tiny).await;
-    let house = House::new(Wish { budget_bytes: Some(one + one / 4), ..Wish::default() });
+    let house = House::new(Wish {
+        budget_bytes: Some(one + one / 4),
+        ..Wish::default()
+    });
     house.serve("first", &tiny);
     house.serve("second", &tiny);
     house.pool.preload("first").await.unwrap();
@@ -265,44 +351,86 @@ async fn an_idle_model_makes_room_and_a_held_one_does_not() {
     // `second` is held: `first` waits for it, and is served the moment it is given back.
     let pool = house.pool.clone();
     let first = tokio::spawn(async move { pool.acquire("first", None).await });
-    house.until("first", |state| state == Some(&ModelState::Queued)).await;
+    house
+        .until("first", |state| state == Some(&ModelState::Queued))
+        .await;
     assert_eq!(generate(&second).await.len(), 4);
     drop(second);
     assert!(first.await.unwrap().is_ok());
-    let held: u64 = house.pool.status().await.iter().map(|model| model.memory_bytes).sum();
+    let held: u64 = house
+        .pool
+        .status()
+        .await
+        .iter()
+        .map(|model| model.memory_bytes)
+        .sum();
     assert!(held <= house.pool.budget_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_paths_and_shards() {
-    let house = House::new(Wish { n_ctx: Some(96), ..Wish::default() });
+    let house = House::new(Wish {
+        n_ctx: Some(96),
+        ..Wish::default()
+    });
     let path = house.path("tiny");
     TinyLlama::default().write(&path);
     let path_text = path.to_str().unwrap();
 
     let unknown = house.pool.acquire("smolm2", None).await.err().unwrap();
-    assert!(unknown.to_string().contains("smollm2"), "names near ones: {unknown}");
+    assert!(
+        unknown.to_string().contains("smollm2"),
+        "names near ones: {unknown}"
+    );
     let far = house.pool.acquire(path_text, None).await.err().unwrap();
-    assert!(matches!(far, PoolError::UnknownModel { .. }), "a path is no name: {far}");
+    assert!(
+        matches!(far, PoolError::UnknownModel { .. }),
+        "a path is no name: {far}"
+    );
     let missing = house.pool.preload("no/such/file.gguf").await.unwrap_err();
     assert!(matches!(missing, PoolError::BadPath { .. }), "{missing}");
 
-    assert_eq!(house.pool.preload(path_text).await.unwrap().as_str(), "tiny");
+    assert_eq!(
+        house.pool.preload(path_text).await.unwrap().as_str(),
+        "tiny"
+    );
     let lease = house.pool.acquire("tiny", None).await.unwrap();
     assert_eq!((lease.id.as_str(), lease.n_ctx), ("tiny", 96));
     let models = house.pool.models().await;
-    assert_eq!(models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["tiny"]);
+    assert_eq!(
+        models
+            .iter()
+            .map(|model| model.id.as_str())
+            .collect::<Vec<_>>(),
+        ["tiny"]
+    );
     assert!(models[0].ready);
 
     let elsewhere = house.folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     fs::copy(&path, elsewhere.join("tiny.gguf")).unwrap();
-    let taken = house.pool.register(&elsewhere.join("tiny.gguf")).unwrap_err();
-    assert!(taken.to_string().contains("served as `tiny` already"), "{taken}");
+    let taken = house
+        .pool
+        .register(&elsewhere.join("tiny.gguf"))
+        .unwrap_err();
+    assert!(
+        taken.to_string().contains("served as `tiny` already"),
+        "{taken}"
+    );
 
-    let shards = TinyLlama::default().file().write_shards(house.folder.path(), "sharded", 3);
+    let shards = TinyLlama::default()
+        .file()
+        .write_shards(house.folder.path(), "sharded", 3);
     let first: &Path = &shards[0];
-    assert_eq!(house.pool.preload(first.to_str().unwrap()).await.unwrap().as_str(), "sharded");
+    assert_eq!(
+        house
+            .pool
+            .preload(first.to_str().unwrap())
+            .await
+            .unwrap()
+            .as_str(),
+        "sharded"
+    );
     let sharded = house.pool.acquire("sharded", None).await.unwrap();
     assert_eq!(generate(&sharded).await, generate(&lease).await);
 }
@@ -318,9 +446,24 @@ async fn offline_a_model_that_is_not_here_is_refused() {
 async fn what_cannot_be_computed_is_named() {
     let house = House::new(Wish::default());
     let path = house.path("falcon");
-    TinyLlama::default().file().set("general.architecture", "falcon").write(&path);
+    TinyLlama::default()
+        .file()
+        .set("general.architecture", "falcon")
+        .write(&path);
     house.pool.register(&path).unwrap();
-    let refused = house.pool.acquire("falcon", None).await.err().unwrap().to_string();
-    assert!(refused.starts_with("falcon could not be loaded: "), "{refused}");
-    assert!(refused.matches("falcon").count() >= 2, "names the architecture: {refused}");
+    let refused = house
+        .pool
+        .acquire("falcon", None)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.starts_with("falcon could not be loaded: "),
+        "{refused}"
+    );
+    assert!(
+        refused.matches("falcon").count() >= 2,
+        "names the architecture: {refused}"
+    );
 }
