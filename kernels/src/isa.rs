@@ -102,6 +102,43 @@ impl Isa {
     }
 }
 
+/// Writes a function once and compiles it for every tier, leaving the vectors to the compiler.
+///
+/// The function gets a first parameter `isa`. Its body may ask the constant `FUSED` whether a fused
+/// multiply-add is one instruction, as against a call of a slow library function. All tiers give the
+/// same bits unless the body asks, for nothing is reordered or fused behind its back.
+macro_rules! vectorized {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
+            fn plain($($arg: $ty),*) $(-> $ret)? {
+                #[expect(dead_code, reason = "not every body asks")]
+                const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                #[expect(dead_code, reason = "not every body asks")]
+                const FUSED: bool = true;
+                $body
+            }
+            match isa {
+                $crate::Isa::Scalar => plain($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                $crate::Isa::Avx2(_) | $crate::Isa::Avx512Vnni(_) => {
+                    // SAFETY: both tokens prove AVX2, FMA and F16C.
+                    unsafe { avx2($($arg),*) }
+                }
+            }
+        }
+    };
+}
+pub(crate) use vectorized;
+
 #[cfg(test)]
 mod tests {
     use super::*;

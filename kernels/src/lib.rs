@@ -8,13 +8,17 @@
 pub mod activation;
 pub mod attention;
 pub mod block;
+mod elementary;
 mod error;
+mod half_floats;
 pub mod isa;
 pub mod matmul;
 pub mod norm;
 pub mod quantize;
 pub mod rope;
 pub mod team;
+#[cfg(test)]
+mod testing;
 
 pub use attention::{AttentionArgs, KvShape};
 pub use block::WeightType;

@@ -1,0 +1,112 @@
+//! Weights unpacked for a while: 16 rows of up to 8 groups.
+
+use crate::block::Group;
+use crate::quantize::{ActRow, pair};
+
+/// Weight rows of a panel: a 512-bit vector of 32-bit sums.
+pub(super) const TILE_ROWS: usize = 16;
+/// Groups of a panel: a super-block.
+pub(super) const PANEL_GROUPS: usize = 8;
+
+/// One group of 32 weights of each of 16 rows, lane by lane.
+///
+/// A 32-bit lane belongs to a row, so that a dot product leaves each row's sum in its lane and nothing
+/// is ever summed across. `quants[i][half]` holds the quants `4 * i .. 4 * i + 4` of rows
+/// `8 * half .. 8 * half + 8`, four bytes a row.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct PanelGroup {
+    pub(super) quants: [[[u8; 32]; 2]; 8],
+    pub(super) scales: [[f32; 8]; 2],
+    pub(super) biases: [[f32; 8]; 2],
+    /// Two i16 a row: the scales of the group's halves.
+    pub(super) sub_scales: [[u32; 8]; 2],
+    /// Two i16 a row: the minima of the group's halves.
+    pub(super) sub_mins: [[u32; 8]; 2],
+}
+
+/// The unpacked weights of a tile.
+pub(super) type Panel = [PanelGroup; PANEL_GROUPS];
+
+/// The running sums of a tile's rows for one activation row.
+pub(super) type Sums = [[f32; 8]; 2];
+
+impl PanelGroup {
+    pub(super) const ZERO: Self = Self {
+        quants: [[[0; 32]; 2]; 8],
+        scales: [[0.0; 8]; 2],
+        biases: [[0.0; 8]; 2],
+        sub_scales: [[0; 8]; 2],
+        sub_mins: [[0; 8]; 2],
+    };
+
+    /// Puts a row's group into its lane.
+    pub(super) fn put(&mut self, row: usize, group: &Group) {
+        let (half, lane) = (row / 8, row % 8);
+        for (quants, bytes) in self.quants.iter_mut().zip(group.quants.as_chunks::<4>().0) {
+            quants[half][4 * lane..4 * lane + 4].copy_from_slice(bytes);
+        }
+        self.scales[half][lane] = group.scale;
+        self.biases[half][lane] = group.bias;
+        self.sub_scales[half][lane] = pair(group.sub_scales);
+        self.sub_mins[half][lane] = pair(group.sub_mins);
+    }
+}
+
+/// How the quants of a weight type become a product; the constants choose among code at compile time.
+///
+/// With `dot[h]` and `sum[h]` over the halves of a group, and everything up to the last step in
+/// integers:
+/// - a group with one scale: `dot = Σ dot[h] - OFFSET * Σ sum[h]`;
+/// - with `SUB_SCALES`: `dot = Σ sub_scale[h] * (dot[h] - OFFSET * sum[h])`;
+/// - then `total = fma(dot, scale * act_scale, total)`;
+/// - with `BIAS`: `total = fma(bias, act_scaled_sum, total)`;
+/// - with `SUB_MINS`: `total = fma(Σ sub_min[h] * sum[h], bias * act_scale, total)`.
+pub(super) trait Law {
+    /// What is subtracted from a quant.
+    const OFFSET: i16 = 0;
+    /// The largest quant before the offset is subtracted.
+    const LARGEST: i16;
+    /// The quants are signed bytes.
+    const SIGNED: bool = false;
+    /// There is a bias for the group.
+    const BIAS: bool = false;
+    /// The halves have integer scales.
+    const SUB_SCALES: bool = false;
+    /// The halves have integer minima, which the bias scales.
+    const SUB_MINS: bool = false;
+}
+
+macro_rules! laws {
+    ($($(#[$meta:meta])* $name:ident { $($constant:ident: $ty:ty = $value:expr),* })*) => {$(
+        $(#[$meta])*
+        pub(super) struct $name;
+        impl Law for $name { $(const $constant: $ty = $value;)* }
+    )*};
+}
+
+laws! {
+    /// Q4_0.
+    Nibbles { LARGEST: i16 = 15, OFFSET: i16 = 8 }
+    /// Q4_1 and Q4_K.
+    BiasedNibbles { LARGEST: i16 = 15, BIAS: bool = true }
+    /// Q5_0.
+    Fives { LARGEST: i16 = 31, OFFSET: i16 = 16 }
+    /// Q5_1 and Q5_K.
+    BiasedFives { LARGEST: i16 = 31, BIAS: bool = true }
+    /// Q8_0.
+    Bytes { LARGEST: i16 = 127, SIGNED: bool = true }
+    /// Q2_K.
+    SubTwos { LARGEST: i16 = 3, SUB_SCALES: bool = true, SUB_MINS: bool = true }
+    /// Q3_K.
+    SubThrees { LARGEST: i16 = 7, OFFSET: i16 = 4, SUB_SCALES: bool = true }
+    /// Q6_K.
+    SubSixes { LARGEST: i16 = 63, OFFSET: i16 = 32, SUB_SCALES: bool = true }
+}
+
+/// Unpacks groups of 16 rows: the panel's first group is the rows' group `first_group`.
+pub(super) type Unpack =
+    unsafe fn(rows: &[&[u8]; TILE_ROWS], first_group: usize, &mut [PanelGroup]);
+
+/// Adds the products of a panel to the sums, row by row of activations.
+pub(super) type Dot = unsafe fn(panel: &[PanelGroup], acts: &[ActRow<'_>], sums: &mut [Sums]);
