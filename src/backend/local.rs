@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::chat::{ChatDelta, ChatRequest, FinishReason, Message, TokenId, Usage};
 use crate::engine::{Event, GenerateRequest, SubmitError};
 use crate::pool::{Lease, ModelInfo, Pool, PoolError};
-use crate::text::{Detokenizer, StopMatcher};
+use crate::text::{self, Detokenizer, StopMatcher, StopProgress};
 
 use super::{BackendError, BackendErrorKind, ChatStream, Deadline};
 
@@ -48,6 +48,8 @@ impl LocalBackend {
         request: &ChatRequest,
         deadline: Deadline,
     ) -> Result<ChatStream, BackendError> {
+        let stop =
+            StopMatcher::new(request.stop.clone()).map_err(|error| invalid("stop", &error))?;
         let lease = self.pool.acquire(&request.model, deadline).await?;
         let (lease, prompt) = encode(lease, request.messages.clone()).await?;
         let n_prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
@@ -58,8 +60,11 @@ impl LocalBackend {
             max_new_tokens: request.max_new_tokens.unwrap_or(room),
             stop_tokens: lease.text.end_of_generation().to_vec(),
         })?;
+        let text = AnswerText {
+            detokenizer: lease.text.detokenizer(),
+            stop,
+        };
         let answer = Answer {
-            text: AnswerText::new(lease.text.detokenizer(), request.stop.clone()),
             usage: Usage {
                 prompt_tokens: n_prompt_tokens,
                 completion_tokens: 0,
@@ -68,6 +73,7 @@ impl LocalBackend {
             begin_by: deadline,
             running: Some(Running {
                 events,
+                text,
                 _lease: lease,
             }),
         };
@@ -88,22 +94,28 @@ async fn encode(
         prompt.map(|prompt| (lease, prompt))
     });
     let failed = |error| BackendError::new(BackendErrorKind::Failed, format!("encoding: {error}"));
-    let invalid = BackendErrorKind::InvalidRequest { param: "messages" };
     work.await
         .map_err(failed)?
-        .map_err(|error| BackendError::new(invalid, error.to_string()))
+        .map_err(|error| invalid("messages", &error))
+}
+
+fn invalid(param: &'static str, error: &text::Error) -> BackendError {
+    BackendError::new(
+        BackendErrorKind::InvalidRequest { param },
+        error.to_string(),
+    )
 }
 
 /// A request in the engine. The receiver drops first: the engine hears that it is cancelled while
 /// the model is still held.
 struct Running {
     events: mpsc::Receiver<Event>,
+    text: AnswerText,
     _lease: Lease,
 }
 
 /// An answer under way.
 struct Answer {
-    text: AnswerText,
     usage: Usage,
     /// Deltas that are made and not yet taken.
     ready: VecDeque<ChatDelta>,
@@ -128,8 +140,26 @@ impl Answer {
                 }
             };
             match event {
-                Event::Token(token) => self.token(token),
-                Event::Finished { reason, usage } => self.finish(reason, usage),
+                Event::Token(token) => {
+                    self.usage.completion_tokens += 1;
+                    let progress = running.text.push(token);
+                    self.say(progress.text);
+                    if progress.matched {
+                        self.end(FinishReason::Stop, self.usage);
+                    }
+                }
+                Event::Finished { reason, usage } => {
+                    let rest = self.running.take()?.text.finish();
+                    self.say(rest.text);
+                    self.end(
+                        if rest.matched {
+                            FinishReason::Stop
+                        } else {
+                            reason
+                        },
+                        usage,
+                    );
+                }
                 Event::Failed(error) => {
                     self.running = None;
                     let kind = BackendErrorKind::Failed;
@@ -137,21 +167,6 @@ impl Answer {
                 }
             }
         }
-    }
-
-    fn token(&mut self, token: TokenId) {
-        self.usage.completion_tokens += 1;
-        let (text, stopped) = self.text.push(token);
-        self.say(text);
-        if stopped {
-            self.end(FinishReason::Stop, self.usage);
-        }
-    }
-
-    fn finish(&mut self, reason: FinishReason, usage: Usage) {
-        let (text, stopped) = self.text.finish();
-        self.say(text);
-        self.end(if stopped { FinishReason::Stop } else { reason }, usage);
     }
 
     fn say(&mut self, text: String) {
@@ -186,26 +201,18 @@ struct AnswerText {
 }
 
 impl AnswerText {
-    fn new(detokenizer: Detokenizer, stop: Vec<String>) -> Self {
-        Self {
-            detokenizer,
-            stop: StopMatcher::new(stop),
-        }
+    /// The text that is certain after `token`.
+    fn push(&mut self, token: TokenId) -> StopProgress {
+        self.stop.push(&self.detokenizer.push(token))
     }
 
-    /// The text that is certain after `token`, and whether a stop text ended it.
-    fn push(&mut self, token: TokenId) -> (String, bool) {
-        let progress = self.stop.push(&self.detokenizer.push(token));
-        (progress.text, progress.matched)
-    }
-
-    /// What was held back, and whether a stop text ended it.
-    fn finish(&mut self) -> (String, bool) {
+    /// What was held back.
+    fn finish(mut self) -> StopProgress {
         let mut progress = self.stop.push(&self.detokenizer.finish());
         if !progress.matched {
             progress.text.push_str(&self.stop.finish());
         }
-        (progress.text, progress.matched)
+        progress
     }
 }
 

@@ -309,6 +309,7 @@ fn warm_up(engine: &Engine, n_ctx: u32, n_vocab: usize) -> Result<(), LoadError>
 fn text_options(manifest: &Manifest) -> TextOptions {
     TextOptions {
         chat_template: manifest.chat_template.clone(),
+        template_name: None,
         stop_tokens: manifest.stop_tokens.clone(),
     }
 }

@@ -8,6 +8,7 @@ use ingle::backend::{BackendErrorKind, ChatStream};
 use ingle::chat::{ChatDelta, ChatRequest, FinishReason, Message, Role, Sampling, Usage};
 use ingle::engine::{EngineOptions, Event, GenerateRequest};
 use ingle::pool::ModelState;
+use ingle::text::{Framing, SpecialTokens};
 
 use crate::fixtures;
 use crate::gguf_file::TinyLlama;
@@ -267,7 +268,7 @@ async fn smollm2_answers_sensibly_and_stops_where_it_is_told() {
     let n_tokens = |text: &str| {
         let tokens = lease
             .text
-            .encode(text, ingle::text::SpecialTokens::AsText, false)
+            .encode(text, SpecialTokens::AsText, Framing::Bare)
             .unwrap();
         u32::try_from(tokens.len()).unwrap()
     };
