@@ -53,11 +53,11 @@ impl LocalBackend {
         let lease = self.pool.acquire(&request.model, deadline).await?;
         let (lease, prompt) = encode(lease, request.messages.clone()).await?;
         let n_prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let room = lease.n_ctx.saturating_sub(n_prompt_tokens);
         let events = lease.engine.submit(GenerateRequest {
             prompt,
             sampling: request.sampling.clone(),
-            max_new_tokens: request.max_new_tokens.unwrap_or(room),
+            // The context's end is the engine's to know.
+            max_new_tokens: request.max_new_tokens.unwrap_or(u32::MAX),
             stop_tokens: lease.text.end_of_generation().to_vec(),
         })?;
         let text = AnswerText {
@@ -148,7 +148,7 @@ impl Answer {
                         self.end(FinishReason::Stop, self.usage);
                     }
                 }
-                Event::Finished { reason, usage } => {
+                Event::Finished { reason, usage, .. } => {
                     let rest = self.running.take()?.text.finish();
                     self.say(rest.text);
                     self.end(
@@ -246,7 +246,11 @@ impl From<SubmitError> for BackendError {
                 n_prompt_tokens,
                 n_ctx,
             },
-            _ => BackendErrorKind::Failed,
+            SubmitError::Sampling { name, .. } => BackendErrorKind::InvalidRequest { param: name },
+            SubmitError::EmptyPrompt => BackendErrorKind::InvalidRequest { param: "messages" },
+            SubmitError::TokenOutOfRange { .. } | SubmitError::Stopped { .. } => {
+                BackendErrorKind::Failed
+            }
         };
         Self::new(kind, error.to_string())
     }

@@ -264,7 +264,11 @@ impl Loader {
         let team = Arc::clone(&self.team);
         let model = Model::load(&gguf, &config, self.limits(n_blocks), team, &mut progress)?;
         let text = Text::from_gguf(gguf.metadata(), &text)?;
-        let engine = Engine::start(model, id.as_str(), self.engine.clone())?;
+        let options = EngineOptions {
+            n_ctx: Some(n_ctx),
+            ..self.engine.clone()
+        };
+        let engine = Engine::start(model, id.as_str(), options)?;
         reporter.tell(LoadStage::WarmingUp);
         warm_up(&engine, n_ctx, config.n_vocab)?;
         let load_time = opening_took + begun.elapsed();

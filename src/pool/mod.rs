@@ -51,7 +51,7 @@ pub struct PoolOptions {
     pub n_ctx: Option<u32>,
     /// Bytes all models together may hold. `None`: what this machine has free, less a reserve.
     pub memory_budget_bytes: Option<u64>,
-    /// Bounds and chunk sizes of every engine.
+    /// Bounds and chunk sizes of every engine; its `n_ctx` is set for each model.
     pub engine: EngineOptions,
 }
 
