@@ -1,1 +1,3 @@
-//! Stub, replaced by its owner.
+//! The command line.
+
+mod inspect;

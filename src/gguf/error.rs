@@ -48,7 +48,10 @@ pub enum Error {
         first: PathBuf,
     },
     /// A shard is not where its name says.
-    #[error("{} is missing: the model is in {count} files and all must lie side by side", .path.display())]
+    #[error(
+        "{} is missing: the model is in {count} files and all must lie side by side",
+        .path.display()
+    )]
     MissingShard {
         /// Where it was looked for.
         path: PathBuf,

@@ -94,7 +94,8 @@ pub enum HeaderError {
     #[error("tensor {tensor} has type {id}, which is unknown")]
     TensorType { tensor: String, id: u32 },
     #[error(
-        "tensor {tensor} has rows of {len} numbers, not a multiple of the {block_len} that a block of {ty} holds"
+        "tensor {tensor} has rows of {len} numbers, \
+         not a multiple of the {block_len} that a block of {ty} holds"
     )]
     RowLen {
         tensor: String,
@@ -111,7 +112,8 @@ pub enum HeaderError {
         alignment: u64,
     },
     #[error(
-        "tensor {tensor} takes {n_bytes} bytes at offset {offset}, but the file holds {room} bytes of tensors"
+        "tensor {tensor} takes {n_bytes} bytes at offset {offset}, \
+         but the file holds {room} bytes of tensors"
     )]
     OutOfFile {
         tensor: String,
@@ -271,9 +273,7 @@ pub(crate) fn printable(text: &str) -> String {
     const MAX_CHARS: usize = 120;
     let mut shown = String::new();
     for c in text.chars().take(MAX_CHARS) {
-        let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c.is_control() || turns {
+        if is_control(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -283,4 +283,11 @@ pub(crate) fn printable(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Whether a character is one that a terminal obeys instead of showing it.
+pub(crate) fn is_control(c: char) -> bool {
+    let turns_or_hides = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    c.is_control() || turns_or_hides
 }

@@ -1,14 +1,14 @@
 //! GGUF model files: checked as a whole when opened, then read in place.
 //!
-//! GGUF is a header (keys with values, a directory of tensors) followed by the tensors' bytes. Files
-//! come from strangers, so nothing reaches the floors above that was not checked: every length
+//! GGUF is a header (keys with values, a directory of tensors) followed by the tensors' bytes.
+//! Files come from strangers, so nothing reaches the floors above that was not checked: every length
 //! against the file, every number for overflow, every tensor's place. No input makes the reader
 //! panic, and what it allocates is bounded by what the file really holds.
 //!
 //! The files are mapped, not read. Should something shorten a file while it is open, touching the
 //! lost part ends the process (`SIGBUS`), as for every program that maps files; should something
-//! write to it, the bytes change under the reader, which can then compute nonsense, though never read
-//! outside the mapping. Replace model files by renaming a new one into place.
+//! write to it, the bytes change under the reader, which can then compute nonsense, though never
+//! read outside the mapping. Replace model files by renaming a new one into place.
 //!
 //! The module depends on nothing else of Ingle but the kernels: the fuzz targets include it alone.
 
@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use error::Error;
 pub use header::HeaderError;
-pub(crate) use header::printable;
+pub(crate) use header::{is_control, printable};
 pub use metadata::{Metadata, Strings};
 pub use reader::What;
 pub use source::TensorBytes;

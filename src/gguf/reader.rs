@@ -126,15 +126,15 @@ impl<'a> Reader<'a> {
                     self.array_value(depth + 1)?;
                 }
             }
-            _ => {
-                // `len` is at most `room`, so the product is at most what is left.
-                let bytes = self.take(len * element.min_bytes(), What::Array)?;
-                let bad = bytes
-                    .iter()
-                    .find(|byte| element == ValueType::Bool && **byte > 1);
+            ValueType::Bool => {
+                let bad = self.take(len, What::Array)?.iter().find(|byte| **byte > 1);
                 if let Some(got) = bad {
                     return Err(HeaderError::Bool { got: *got });
                 }
+            }
+            // `len` is at most `room`, so the product is at most what is left.
+            _ => {
+                self.take(len * element.min_bytes(), What::Array)?;
             }
         }
         let bytes = self.bytes.get(start..self.at).unwrap_or_default();

@@ -37,8 +37,9 @@ impl Source {
             unsafe_code,
             reason = "a mapping is what lets a model be read without a copy"
         )]
-        // SAFETY: the mapping is read-only and lives in `Source`, which gives out borrows only. That
-        // nobody shortens or rewrites the file meanwhile cannot be checked; `Gguf` says so.
+        // SAFETY: the mapping is read-only and lives in `Source`, which gives out borrows only.
+        // That nobody shortens or rewrites the file meanwhile cannot be checked; the module's
+        // documentation says what happens then.
         let mapping = unsafe { Mmap::map(&file) }.map_err(io_error)?;
         Ok(Self::Mapped(mapping))
     }

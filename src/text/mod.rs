@@ -3,9 +3,19 @@
 //! Everything here is made once, when a model is loaded, and then only read: a [`Text`] can be
 //! used by many threads at once. Nothing here knows of scheduling.
 
+mod byte_level;
 mod detokenizer;
 mod error;
+mod pre_tokenizer;
+mod sentence_piece;
+mod special;
 mod stop;
+mod template;
+mod tokenizer;
+mod vocabulary;
+
+use template::{Template, Turn};
+use tokenizer::Tokenizer;
 
 use crate::chat::{Message, TokenId};
 use crate::gguf::Metadata;
@@ -45,8 +55,11 @@ pub enum Framing {
 }
 
 /// A model's tokenizer and chat template.
+#[derive(Debug)]
 pub struct Text {
-    n_vocab: usize,
+    tokenizer: Tokenizer,
+    template: Template,
+    end_of_generation: Vec<TokenId>,
 }
 
 impl Text {
@@ -55,53 +68,91 @@ impl Text {
     /// # Errors
     /// [`Error`]: the vocabulary is not one of a supported kind or contradicts itself, the chat
     /// template does not parse, a stop token is not in the vocabulary.
-    pub fn from_gguf(_metadata: &Metadata, _options: &TextOptions) -> Result<Self, Error> {
-        todo!()
+    pub fn from_gguf(metadata: &Metadata, options: &TextOptions) -> Result<Self, Error> {
+        let tokenizer = Tokenizer::from_gguf(metadata)?;
+        let vocabulary = tokenizer.vocabulary();
+        let (bos, eos) = (
+            vocabulary.text(vocabulary.bos),
+            vocabulary.text(vocabulary.eos),
+        );
+        let in_file = metadata.opt_str("tokenizer.chat_template")?;
+        let template = match (&options.chat_template, in_file) {
+            (Some(source), _) => {
+                let name = options.template_name.as_deref().unwrap_or("the catalogue");
+                Template::new(source, name, bos, eos)?
+            }
+            (None, Some(source)) => Template::new(source, "the model file", bos, eos)?,
+            (None, None) => Template::chatml(bos, eos)?,
+        };
+        let end_of_generation = tokenizer.end_of_generation(&options.stop_tokens)?;
+        Ok(Self {
+            tokenizer,
+            template,
+            end_of_generation,
+        })
     }
 
     /// The prompt of a conversation whose next turn is the model's.
     ///
+    /// What a message says is text: control tokens spelled out in it are not parsed.
+    ///
     /// # Errors
-    /// The chat template refuses the conversation, or the prompt grows out of all proportion.
-    pub fn encode_chat(&self, _messages: &[Message]) -> Result<Vec<TokenId>, Error> {
-        todo!()
+    /// The chat template refuses the conversation or fails on it, or the prompt is too long.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        let contents: Vec<String> = messages.iter().map(Message::to_text).collect();
+        let special = self.tokenizer.special();
+        let quoted: Vec<_> = contents
+            .iter()
+            .map(|content| special.quote(content))
+            .collect();
+        let turns: Vec<Turn<'_>> = messages
+            .iter()
+            .zip(&quoted)
+            .map(|(message, content)| Turn {
+                role: message.role.as_str(),
+                content,
+            })
+            .collect();
+        self.tokenizer.encode_prompt(&self.template.render(&turns)?)
     }
 
     /// The tokens of a text.
     ///
     /// # Errors
-    /// The text is longer than 64 MiB.
+    /// The text is longer than 16 MiB.
     pub fn encode(
         &self,
-        _text: &str,
-        _special_tokens: SpecialTokens,
-        _framing: Framing,
+        text: &str,
+        special_tokens: SpecialTokens,
+        framing: Framing,
     ) -> Result<Vec<TokenId>, Error> {
-        todo!()
+        self.tokenizer.encode(text, special_tokens, framing)
     }
 
-    /// The text of tokens.
-    pub fn decode(&self, _token_ids: &[TokenId]) -> String {
-        todo!()
+    /// The text of tokens: what a [`Detokenizer`] gives for them, all at once.
+    pub fn decode(&self, token_ids: &[TokenId]) -> String {
+        let mut detokenizer = self.detokenizer();
+        let text: String = token_ids.iter().map(|id| detokenizer.push(*id)).collect();
+        text + &detokenizer.finish()
     }
 
     /// Turns the tokens of one answer into text as they come.
     pub fn detokenizer(&self) -> Detokenizer {
-        todo!()
+        self.tokenizer.detokenizer()
     }
 
     /// The tokens that end an answer, in ascending order.
     pub fn end_of_generation(&self) -> &[TokenId] {
-        todo!()
+        &self.end_of_generation
     }
 
     /// How many tokens the vocabulary has.
     pub fn n_vocab(&self) -> usize {
-        self.n_vocab
+        self.tokenizer.vocabulary().tokens.len()
     }
 
     /// Where the chat template comes from, e.g. `the model file`.
     pub fn template_source(&self) -> &str {
-        todo!()
+        self.template.origin()
     }
 }

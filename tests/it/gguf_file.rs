@@ -63,7 +63,9 @@ impl Meta {
             Self::Array(element, values) => {
                 out.extend(element.to_le_bytes());
                 out.extend(u64::try_from(values.len()).unwrap().to_le_bytes());
-                values.iter().for_each(|value| value.write(out));
+                for value in values {
+                    value.write(out);
+                }
             }
             Self::U64(v) => out.extend(v.to_le_bytes()),
             Self::I64(v) => out.extend(v.to_le_bytes()),

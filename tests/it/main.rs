@@ -1,4 +1,6 @@
 //! Tests.
+#![cfg(test)]
+
 mod backend;
 mod fixtures;
 mod gguf;
