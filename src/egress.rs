@@ -1,1 +1,3 @@
-//! Stub, replaced by its owner.
+//! Stub.
+/// x
+pub struct ModelFetch;

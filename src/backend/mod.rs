@@ -1,1 +1,94 @@
-//! Stub, replaced by its owner.
+//! F6: whatever can answer a chat. Only `local` so far; the trait comes with the second backend.
+
+pub mod local;
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures_util::Stream;
+
+use crate::chat::ChatDelta;
+
+/// The time by which an answer must have begun; `None` waits for ever.
+pub type Deadline = Option<Instant>;
+
+/// An answer as it is made. Ends after [`ChatDelta::Finished`] or the first error; dropping it
+/// cancels the work behind it.
+pub type ChatStream = Pin<Box<dyn Stream<Item = Result<ChatDelta, BackendError>> + Send>>;
+
+/// Why a backend did not answer, or stopped answering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendError {
+    /// What kind of failure: the only part a program reads.
+    pub kind: BackendErrorKind,
+    /// One sentence for a person, lower case, without a trailing dot.
+    pub message: String,
+}
+
+/// The kinds of [`BackendError`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendErrorKind {
+    /// No such model, or a name that cannot be one.
+    UnknownModel,
+    /// A field of the request cannot be honoured.
+    InvalidRequest {
+        /// The field, as the domain calls it.
+        param: &'static str,
+    },
+    /// The prompt does not fit the context.
+    PromptTooLong {
+        /// Tokens of the rendered prompt.
+        n_prompt_tokens: u32,
+        /// Tokens the context holds.
+        n_ctx: u32,
+    },
+    /// The queue is full.
+    Busy {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The model does not fit in memory beside what is in use.
+    OutOfMemory,
+    /// The deadline passed before the answer began.
+    Timeout,
+    /// The model could not be loaded; it is tried again after a while.
+    LoadFailed {
+        /// When to ask again, where that helps.
+        retry_after: Option<Duration>,
+    },
+    /// The program is shutting down.
+    ShuttingDown,
+    /// The engine failed while it answered.
+    Failed,
+}
+
+impl BackendErrorKind {
+    /// Whether another backend may be asked instead: the one rule the router reads.
+    pub fn may_escalate(&self) -> bool {
+        !matches!(self, Self::UnknownModel | Self::InvalidRequest { .. })
+    }
+}
+
+impl BackendError {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: BackendErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    /// Whether another backend may be asked instead.
+    pub fn may_escalate(&self) -> bool {
+        self.kind.may_escalate()
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BackendError {}

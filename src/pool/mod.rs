@@ -1,1 +1,222 @@
-//! Stub, replaced by its owner.
+//! F5: which models are in memory. One actor decides (`plan`, pure) and acts; everybody else holds
+//! a [`Pool`] handle and asks it for a [`Lease`].
+
+mod actor;
+mod error;
+mod lease;
+mod loader;
+pub mod memory;
+mod names;
+pub mod plan;
+mod report;
+mod status;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ingle_kernels::Team;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+use crate::catalog::{Catalog, Store};
+use crate::egress::ModelFetch;
+use crate::engine::EngineOptions;
+
+use actor::{Actor, Command};
+use loader::Loader;
+use names::Names;
+
+pub use error::PoolError;
+pub use lease::Lease;
+pub use loader::{LoadError, Loaded};
+pub use status::{LoadEvent, LoadStage, ModelId, ModelInfo, ModelState, ModelStatus};
+
+/// Commands that wait for the actor; it answers each in microseconds.
+const COMMANDS_MOST: usize = 256;
+/// Load events a slow listener may fall behind.
+const EVENTS_MOST: usize = 256;
+
+/// What a pool needs to begin.
+pub struct PoolOptions {
+    /// Which models exist.
+    pub catalog: Arc<Catalog>,
+    /// Where their files lie.
+    pub store: Arc<Store>,
+    /// The permit to fetch files that are not here; `None` refuses to (offline).
+    pub fetch_permit: Option<ModelFetch>,
+    /// The threads all models share.
+    pub team: Arc<Team>,
+    /// Tokens of one sequence at most. `None`: the catalogue's default for the model, or 8192; never
+    /// more than the model was trained for.
+    pub n_ctx: Option<u32>,
+    /// Bytes all models together may hold. `None`: what this machine has free, less a reserve.
+    pub memory_budget_bytes: Option<u64>,
+    /// Bounds and chunk sizes of every engine; its `n_ctx` is set for each model.
+    pub engine: EngineOptions,
+}
+
+/// The handle of the pool's actor. Cheap to clone; the actor ends after [`Pool::shutdown`] or with
+/// the last handle.
+#[derive(Clone)]
+pub struct Pool {
+    commands: mpsc::Sender<Command>,
+    bell: Arc<Notify>,
+    events: broadcast::Sender<LoadEvent>,
+    names: Arc<Names>,
+    budget_bytes: u64,
+}
+
+/// Wakes the actor when it is dropped.
+struct RingOnDrop<'a>(&'a Notify);
+
+impl Drop for RingOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+impl Pool {
+    /// Starts the actor on the current tokio runtime.
+    pub fn start(options: PoolOptions) -> Self {
+        let budget_bytes = options.memory_budget_bytes.unwrap_or_else(|| {
+            // A system that does not say what it has free is not limited here.
+            memory::available_bytes().map_or(u64::MAX, memory::default_budget)
+        });
+        tracing::info!(budget_bytes, "memory for models");
+        let names = Arc::new(Names::new(
+            Arc::clone(&options.catalog),
+            Arc::clone(&options.store),
+        ));
+        let loader = Arc::new(Loader::new(Arc::clone(&names), options));
+        let (commands, inbox) = mpsc::channel(COMMANDS_MOST);
+        let (events, _) = broadcast::channel(EVENTS_MOST);
+        let bell = Arc::new(Notify::new());
+        let plan = plan::Plan::new(budget_bytes);
+        let actor = Actor::new(plan, loader, inbox, Arc::clone(&bell), events.clone());
+        tokio::spawn(actor.run());
+        Self {
+            commands,
+            bell,
+            events,
+            names,
+            budget_bytes,
+        }
+    }
+
+    /// Waits until `name` is in memory, loading it if need be, and holds it there.
+    ///
+    /// `name` is a catalogue id or alias, or the stem of a file that was
+    /// [registered](Self::register). A path is not a name: clients from afar choose names too.
+    /// Dropping the future gives up the place in the queue and leaves the load going.
+    ///
+    /// # Errors
+    /// [`PoolError`].
+    pub async fn acquire(&self, name: &str, deadline: Option<Instant>) -> Result<Lease, PoolError> {
+        let model = self.names.canonical(name)?;
+        // Dropped after the receiver, so that the actor, once woken, sees that it is gone.
+        let _ring = RingOnDrop(&self.bell);
+        let (reply, answer) = oneshot::channel();
+        let acquire = Command::Acquire {
+            model: model.clone(),
+            reply,
+        };
+        let wait = async {
+            self.commands
+                .send(acquire)
+                .await
+                .map_err(|_| PoolError::ShuttingDown)?;
+            answer.await.unwrap_or(Err(PoolError::ShuttingDown))
+        };
+        match deadline {
+            None => wait.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), wait)
+                .await
+                .unwrap_or(Err(PoolError::DeadlinePassed { model })),
+        }
+    }
+
+    /// Makes the GGUF file at `path` (of a sharded model: the first) known under its file stem. A
+    /// catalogue model of that name is hidden by it.
+    ///
+    /// # Errors
+    /// [`PoolError::BadPath`] when there is no such file, or another one has that stem.
+    pub fn register(&self, path: &Path) -> Result<ModelId, PoolError> {
+        self.names.register(path)
+    }
+
+    /// The id of `name_or_path`; a path is [registered](Self::register) first. What ends in `.gguf`
+    /// or is not a known name but a file that exists is a path.
+    ///
+    /// # Errors
+    /// [`PoolError::UnknownModel`], [`PoolError::BadPath`].
+    pub fn resolve(&self, name_or_path: &str) -> Result<ModelId, PoolError> {
+        self.names.resolve(name_or_path)
+    }
+
+    /// Loads `name_or_path`, as [`resolve`](Self::resolve) understands it, and returns its id.
+    ///
+    /// # Errors
+    /// [`PoolError`].
+    pub async fn preload(&self, name_or_path: &str) -> Result<ModelId, PoolError> {
+        let model = self.resolve(name_or_path)?;
+        let lease = self.acquire(model.as_str(), None).await?;
+        Ok(lease.id.clone())
+    }
+
+    /// Takes `name` out of memory once nobody holds it, and waits for that. True when it was in
+    /// memory; a load under way goes on.
+    ///
+    /// # Errors
+    /// [`PoolError::UnknownModel`], [`PoolError::ShuttingDown`].
+    pub async fn unload(&self, name: &str) -> Result<bool, PoolError> {
+        let model = self.names.canonical(name)?;
+        self.ask(|reply| Command::Unload { model, reply })
+            .await
+            .ok_or(PoolError::ShuttingDown)
+    }
+
+    /// Every model the pool holds, loads or has failed to load, by id.
+    pub async fn status(&self) -> Vec<ModelStatus> {
+        self.ask(|reply| Command::Status { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Models that can be asked for without fetching: installed, or served by path; by id.
+    pub async fn models(&self) -> Vec<ModelInfo> {
+        let names = Arc::clone(&self.names);
+        let mut models = tokio::task::spawn_blocking(move || names.here())
+            .await
+            .unwrap_or_default();
+        for status in self.status().await {
+            if let Some(model) = models.iter_mut().find(|model| model.id == status.id) {
+                model.ready = matches!(status.state, ModelState::Ready { .. });
+            }
+        }
+        models
+    }
+
+    /// Bytes all models together may hold.
+    pub fn budget_bytes(&self) -> u64 {
+        self.budget_bytes
+    }
+
+    /// The steps of all loads from now on. A receiver that lags loses the oldest.
+    pub fn load_events(&self) -> broadcast::Receiver<LoadEvent> {
+        self.events.subscribe()
+    }
+
+    /// Refuses new requests, waits for leases up to `bound`, then lets go of every model; those
+    /// still held live until their lease is dropped. Returns the number of leases still out.
+    pub async fn shutdown(&self, bound: Duration) -> u32 {
+        self.ask(|reply| Command::Shutdown { bound, reply })
+            .await
+            .unwrap_or(0)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}

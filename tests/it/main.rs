@@ -1,8 +1,10 @@
 //! The integration tests, in one binary.
 #![cfg(test)]
 
+mod backend;
 mod fixtures;
 mod gguf;
 mod gguf_file;
 mod house_rules;
+mod pool;
 mod text;

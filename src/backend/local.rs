@@ -1,0 +1,257 @@
+//! The engine of this machine as a backend: text to tokens, the engine's tokens back to text.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::stream;
+use tokio::sync::mpsc;
+
+use crate::chat::{ChatDelta, ChatRequest, FinishReason, Message, TokenId, Usage};
+use crate::engine::{Event, GenerateRequest, SubmitError};
+use crate::pool::{Lease, ModelInfo, Pool, PoolError};
+use crate::text::{self, Detokenizer, StopMatcher, StopProgress};
+
+use super::{BackendError, BackendErrorKind, ChatStream, Deadline};
+
+/// When to ask again after a full queue.
+const RETRY_WHEN_BUSY: Duration = Duration::from_secs(1);
+
+/// Answers from models in this machine's memory.
+#[derive(Clone)]
+pub struct LocalBackend {
+    pool: Pool,
+}
+
+impl LocalBackend {
+    /// A backend over `pool`.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool behind it.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Models that can be asked for without fetching: installed, or served by path.
+    pub async fn models(&self) -> Vec<ModelInfo> {
+        self.pool.models().await
+    }
+
+    /// Answers `request`; `Ok` once it is queued in the engine. The stream holds the model in memory
+    /// until it ends or is dropped, which cancels the request.
+    ///
+    /// # Errors
+    /// [`BackendError`], here or as the stream's last item.
+    pub async fn chat(
+        &self,
+        request: &ChatRequest,
+        deadline: Deadline,
+    ) -> Result<ChatStream, BackendError> {
+        let stop =
+            StopMatcher::new(request.stop.clone()).map_err(|error| invalid("stop", &error))?;
+        let lease = self.pool.acquire(&request.model, deadline).await?;
+        let (lease, prompt) = encode(lease, request.messages.clone()).await?;
+        let n_prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let events = lease.engine.submit(GenerateRequest {
+            prompt,
+            sampling: request.sampling.clone(),
+            // The context's end is the engine's to know.
+            max_new_tokens: request.max_new_tokens.unwrap_or(u32::MAX),
+            stop_tokens: lease.text.end_of_generation().to_vec(),
+        })?;
+        let text = AnswerText {
+            detokenizer: lease.text.detokenizer(),
+            stop,
+        };
+        let answer = Answer {
+            usage: Usage {
+                prompt_tokens: n_prompt_tokens,
+                completion_tokens: 0,
+            },
+            ready: VecDeque::new(),
+            begin_by: deadline,
+            running: Some(Running {
+                events,
+                text,
+                _lease: lease,
+            }),
+        };
+        Ok(Box::pin(stream::unfold(answer, |mut answer| async move {
+            let item = answer.next().await?;
+            Some((item, answer))
+        })))
+    }
+}
+
+/// Renders and encodes off the threads that serve connections: a long prompt takes a while.
+async fn encode(
+    lease: Lease,
+    messages: Vec<Message>,
+) -> Result<(Lease, Vec<TokenId>), BackendError> {
+    let work = tokio::task::spawn_blocking(move || {
+        let prompt = lease.text.encode_chat(&messages);
+        prompt.map(|prompt| (lease, prompt))
+    });
+    let failed = |error| BackendError::new(BackendErrorKind::Failed, format!("encoding: {error}"));
+    work.await
+        .map_err(failed)?
+        .map_err(|error| invalid("messages", &error))
+}
+
+fn invalid(param: &'static str, error: &text::Error) -> BackendError {
+    BackendError::new(
+        BackendErrorKind::InvalidRequest { param },
+        error.to_string(),
+    )
+}
+
+/// A request in the engine. The receiver drops first: the engine hears that it is cancelled while
+/// the model is still held.
+struct Running {
+    events: mpsc::Receiver<Event>,
+    text: AnswerText,
+    _lease: Lease,
+}
+
+/// An answer under way.
+struct Answer {
+    usage: Usage,
+    /// Deltas that are made and not yet taken.
+    ready: VecDeque<ChatDelta>,
+    /// Until the first event is here.
+    begin_by: Deadline,
+    /// `None` once the engine has nothing more to say, or nobody wants to hear it.
+    running: Option<Running>,
+}
+
+impl Answer {
+    async fn next(&mut self) -> Option<Result<ChatDelta, BackendError>> {
+        loop {
+            if let Some(delta) = self.ready.pop_front() {
+                return Some(Ok(delta));
+            }
+            let running = self.running.as_mut()?;
+            let event = match receive(&mut running.events, self.begin_by.take()).await {
+                Ok(event) => event,
+                Err(error) => {
+                    self.running = None;
+                    return Some(Err(error));
+                }
+            };
+            match event {
+                Event::Token(token) => {
+                    self.usage.completion_tokens += 1;
+                    let progress = running.text.push(token);
+                    self.say(progress.text);
+                    if progress.matched {
+                        self.end(FinishReason::Stop, self.usage);
+                    }
+                }
+                Event::Finished { reason, usage, .. } => {
+                    let rest = self.running.take()?.text.finish();
+                    self.say(rest.text);
+                    self.end(
+                        if rest.matched {
+                            FinishReason::Stop
+                        } else {
+                            reason
+                        },
+                        usage,
+                    );
+                }
+                Event::Failed(error) => {
+                    self.running = None;
+                    let kind = BackendErrorKind::Failed;
+                    return Some(Err(BackendError::new(kind, error.to_string())));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, text: String) {
+        if !text.is_empty() {
+            self.ready.push_back(ChatDelta::Text(text));
+        }
+    }
+
+    fn end(&mut self, reason: FinishReason, usage: Usage) {
+        self.running = None;
+        self.ready.push_back(ChatDelta::Finished { reason, usage });
+    }
+}
+
+async fn receive(events: &mut mpsc::Receiver<Event>, by: Deadline) -> Result<Event, BackendError> {
+    let event = match by {
+        None => events.recv().await,
+        Some(by) => tokio::time::timeout_at(by.into(), events.recv())
+            .await
+            .map_err(|_| {
+                let text = "the deadline passed before the answer began";
+                BackendError::new(BackendErrorKind::Timeout, text)
+            })?,
+    };
+    event.ok_or_else(|| BackendError::new(BackendErrorKind::Failed, "the engine stopped"))
+}
+
+/// Tokens to text, up to a stop text.
+struct AnswerText {
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+}
+
+impl AnswerText {
+    /// The text that is certain after `token`.
+    fn push(&mut self, token: TokenId) -> StopProgress {
+        self.stop.push(&self.detokenizer.push(token))
+    }
+
+    /// What was held back.
+    fn finish(mut self) -> StopProgress {
+        let mut progress = self.stop.push(&self.detokenizer.finish());
+        if !progress.matched {
+            progress.text.push_str(&self.stop.finish());
+        }
+        progress
+    }
+}
+
+impl From<PoolError> for BackendError {
+    fn from(error: PoolError) -> Self {
+        let kind = match &error {
+            PoolError::UnknownModel { .. } | PoolError::BadPath { .. } => {
+                BackendErrorKind::UnknownModel
+            }
+            PoolError::NotEnoughMemory { .. } => BackendErrorKind::OutOfMemory,
+            PoolError::LoadFailed { retry_in, .. } => BackendErrorKind::LoadFailed {
+                retry_after: Some(*retry_in),
+            },
+            PoolError::DeadlinePassed { .. } => BackendErrorKind::Timeout,
+            PoolError::ShuttingDown => BackendErrorKind::ShuttingDown,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<SubmitError> for BackendError {
+    fn from(error: SubmitError) -> Self {
+        let kind = match error {
+            SubmitError::QueueFull { .. } => BackendErrorKind::Busy {
+                retry_after: RETRY_WHEN_BUSY,
+            },
+            SubmitError::PromptTooLong {
+                n_prompt_tokens,
+                n_ctx,
+            } => BackendErrorKind::PromptTooLong {
+                n_prompt_tokens,
+                n_ctx,
+            },
+            SubmitError::Sampling { name, .. } => BackendErrorKind::InvalidRequest { param: name },
+            SubmitError::EmptyPrompt => BackendErrorKind::InvalidRequest { param: "messages" },
+            SubmitError::TokenOutOfRange { .. } | SubmitError::Stopped { .. } => {
+                BackendErrorKind::Failed
+            }
+        };
+        Self::new(kind, error.to_string())
+    }
+}

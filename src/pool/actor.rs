@@ -1,0 +1,406 @@
+//! The one task that changes which models are in memory. It feeds what happens to the plan and
+//! carries out what the plan decides; slow work runs elsewhere and comes back as an [`Outcome`].
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+
+use super::error::PoolError;
+use super::lease::{Lease, Ticket};
+use super::loader::{Loaded, Loader, Prepared, panicked};
+use super::plan::{Decision, Event, Plan, Refusal, WaiterId};
+use super::report::Reporter;
+use super::status::{LoadEvent, LoadStage, ModelId, ModelState, ModelStatus};
+
+/// What handles ask of the actor.
+pub(super) enum Command {
+    Acquire {
+        model: ModelId,
+        reply: oneshot::Sender<Result<Lease, PoolError>>,
+    },
+    Unload {
+        model: ModelId,
+        reply: oneshot::Sender<bool>,
+    },
+    Status {
+        reply: oneshot::Sender<Vec<ModelStatus>>,
+    },
+    Shutdown {
+        bound: Duration,
+        reply: oneshot::Sender<u32>,
+    },
+}
+
+/// How slow work ended.
+enum Outcome {
+    Prepared(ModelId, Result<Box<Prepared>, String>),
+    Loaded(ModelId, Result<Arc<Loaded>, String>),
+    Unloaded(ModelId),
+}
+
+/// A model in memory, as the actor holds it.
+struct Instance {
+    loaded: Arc<Loaded>,
+    /// Leases given back since the actor last looked.
+    n_released: Arc<AtomicU32>,
+}
+
+struct Closing {
+    by: tokio::time::Instant,
+    reply: oneshot::Sender<u32>,
+}
+
+pub(super) struct Actor {
+    plan: Plan,
+    loader: Arc<Loader>,
+    commands: mpsc::Receiver<Command>,
+    /// Rung when a lease is given back and when a waiter leaves.
+    bell: Arc<Notify>,
+    events: broadcast::Sender<LoadEvent>,
+    next_waiter: u64,
+    waiters: BTreeMap<WaiterId, oneshot::Sender<Result<Lease, PoolError>>>,
+    reporters: HashMap<ModelId, Arc<Reporter>>,
+    prepared: HashMap<ModelId, Box<Prepared>>,
+    instances: HashMap<ModelId, Instance>,
+    /// Models whose memory is being freed.
+    leaving: HashSet<ModelId>,
+    unload_waiters: HashMap<ModelId, Vec<oneshot::Sender<bool>>>,
+    tasks: JoinSet<Outcome>,
+    closing: Option<Closing>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        plan: Plan,
+        loader: Arc<Loader>,
+        commands: mpsc::Receiver<Command>,
+        bell: Arc<Notify>,
+        events: broadcast::Sender<LoadEvent>,
+    ) -> Self {
+        Self {
+            plan,
+            loader,
+            commands,
+            bell,
+            events,
+            next_waiter: 0,
+            waiters: BTreeMap::new(),
+            reporters: HashMap::new(),
+            prepared: HashMap::new(),
+            instances: HashMap::new(),
+            leaving: HashSet::new(),
+            unload_waiters: HashMap::new(),
+            tasks: JoinSet::new(),
+            closing: None,
+        }
+    }
+
+    /// Runs until the pool is shut down or its last handle is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            let closing_by = self.closing.as_ref().map(|closing| closing.by);
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                Some(outcome) = self.tasks.join_next() => self.outcome(outcome),
+                () = self.bell.notified() => self.sweep(),
+                () = until(closing_by) => break,
+            }
+            let is_empty = self.instances.is_empty() && self.leaving.is_empty();
+            if self.closing.is_some() && is_empty {
+                break;
+            }
+        }
+        self.close();
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Acquire { reply, .. } if reply.is_closed() => {}
+            Command::Acquire { model, reply } => {
+                self.notice_failed_engine(&model);
+                let waiter = WaiterId(self.next_waiter);
+                self.next_waiter += 1;
+                self.waiters.insert(waiter, reply);
+                self.event(Event::Acquire { waiter, model });
+            }
+            Command::Unload { model, reply } => {
+                if self.instances.contains_key(&model) || self.leaving.contains(&model) {
+                    self.unload_waiters
+                        .entry(model.clone())
+                        .or_default()
+                        .push(reply);
+                    self.event(Event::Unload(model));
+                } else {
+                    let _ = reply.send(false);
+                }
+            }
+            Command::Status { reply } => {
+                let _ = reply.send(self.status());
+            }
+            Command::Shutdown { bound, reply } => {
+                let by = tokio::time::Instant::now() + bound;
+                self.closing = Some(Closing { by, reply });
+                self.event(Event::Shutdown);
+            }
+        }
+    }
+
+    fn outcome(&mut self, outcome: Result<Outcome, JoinError>) {
+        match outcome {
+            Ok(Outcome::Prepared(model, Ok(prepared))) => {
+                let ask = prepared.ask();
+                self.prepared.insert(model.clone(), prepared);
+                self.event(Event::Prepared(model.clone(), ask));
+                if self.prepared.contains_key(&model) {
+                    self.tell(&model, LoadStage::WaitingForMemory);
+                }
+            }
+            Ok(Outcome::Loaded(model, Ok(loaded))) => {
+                let bytes = loaded.memory.total();
+                tracing::info!(
+                    model = %model,
+                    memory_bytes = bytes,
+                    n_ctx = loaded.n_ctx,
+                    seconds = loaded.load_time.as_secs_f64(),
+                    "model ready"
+                );
+                let n_released = Arc::new(AtomicU32::new(0));
+                self.instances
+                    .insert(model.clone(), Instance { loaded, n_released });
+                self.tell(&model, LoadStage::Ready);
+                self.event(Event::Loaded(model, bytes));
+            }
+            Ok(Outcome::Prepared(model, Err(reason)) | Outcome::Loaded(model, Err(reason))) => {
+                tracing::warn!(model = %model, reason, "model not loaded");
+                self.tell(
+                    &model,
+                    LoadStage::Failed {
+                        reason: reason.clone(),
+                    },
+                );
+                self.event(Event::LoadFailed(model, reason));
+            }
+            Ok(Outcome::Unloaded(model)) => {
+                tracing::info!(model = %model, "model unloaded");
+                self.leaving.remove(&model);
+                self.reporters.remove(&model);
+                for reply in self.unload_waiters.remove(&model).unwrap_or_default() {
+                    let _ = reply.send(true);
+                }
+                self.event(Event::Unloaded(model));
+            }
+            // The tasks turn a panic of the work inside them into an outcome.
+            Err(error) => tracing::error!(%error, "a task of the pool ended early"),
+        }
+    }
+
+    /// Counts leases given back, forgets waiters that left, and looks for engines that stopped.
+    fn sweep(&mut self) {
+        let mut events = Vec::new();
+        let gone = self.waiters.extract_if(.., |_, reply| reply.is_closed());
+        events.extend(gone.map(|(waiter, _)| Event::Cancelled(waiter)));
+        for (model, instance) in &self.instances {
+            // Acquire pairs with the release of the lease that was dropped.
+            for _ in 0..instance.n_released.swap(0, Ordering::Acquire) {
+                events.push(Event::Released(model.clone()));
+            }
+        }
+        for event in events {
+            self.event(event);
+        }
+        let models: Vec<ModelId> = self.instances.keys().cloned().collect();
+        for model in models {
+            self.notice_failed_engine(&model);
+        }
+    }
+
+    fn notice_failed_engine(&mut self, model: &ModelId) {
+        let Some(instance) = self.instances.get(model) else {
+            return;
+        };
+        let Some(reason) = instance.loaded.engine.snapshot().failed else {
+            return;
+        };
+        self.event(Event::EngineFailed(model.clone(), reason));
+    }
+
+    fn event(&mut self, event: Event) {
+        tracing::trace!(?event, "pool");
+        for decision in self.plan.decide(event, Instant::now()) {
+            tracing::debug!(?decision, "pool");
+            self.carry_out(decision);
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision) {
+        match decision {
+            Decision::Prepare(model) => self.prepare(model),
+            Decision::Load(model, granted_bytes) => self.load(model, granted_bytes),
+            Decision::Discard(model) => {
+                // A refusal has said why already; without one, all who waited have left.
+                self.tell_failed(&model, "nobody waits for it any more");
+                self.reporters.remove(&model);
+                // Unmapping a big file takes its time too.
+                let prepared = self.prepared.remove(&model);
+                drop(tokio::task::spawn_blocking(move || drop(prepared)));
+            }
+            Decision::Serve(waiter, model) => {
+                let Some(instance) = self.instances.get(&model) else {
+                    tracing::error!(model = %model, "a model that is not in memory was to serve");
+                    return;
+                };
+                let ticket = Ticket::new(Arc::clone(&instance.n_released), Arc::clone(&self.bell));
+                let lease = Lease::new(Arc::clone(&instance.loaded), ticket);
+                // If the waiter is gone the lease is dropped here: given back.
+                if let Some(reply) = self.waiters.remove(&waiter) {
+                    let _ = reply.send(Ok(lease));
+                }
+            }
+            Decision::Refuse(waiter, model, refusal) => {
+                let error = self.explain(&model, refusal);
+                if matches!(error, PoolError::NotEnoughMemory { .. }) {
+                    self.tell_failed(&model, &error.to_string());
+                }
+                if let Some(reply) = self.waiters.remove(&waiter) {
+                    let _ = reply.send(Err(error));
+                }
+            }
+            Decision::Unload(model) => self.unload(model),
+        }
+    }
+
+    fn prepare(&mut self, model: ModelId) {
+        let reporter = Arc::new(Reporter::new(model.clone(), self.events.clone()));
+        self.reporters.insert(model.clone(), Arc::clone(&reporter));
+        let work = Arc::clone(&self.loader).prepare(model.clone(), reporter);
+        // A task of its own, so that a panic in it is one model's failure; it ends with this one.
+        let work = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(work));
+        self.tasks.spawn(async move {
+            let result = work.await.unwrap_or_else(|error| Err(panicked(error)));
+            Outcome::Prepared(model, result.map_err(|error| error.to_string()))
+        });
+    }
+
+    fn load(&mut self, model: ModelId, granted_bytes: u64) {
+        let Some(prepared) = self.prepared.remove(&model) else {
+            return;
+        };
+        let Some(reporter) = self.reporters.get(&model).map(Arc::clone) else {
+            return;
+        };
+        let loader = Arc::clone(&self.loader);
+        let work = tokio::task::spawn_blocking(move || {
+            loader
+                .load(*prepared, granted_bytes, &reporter)
+                .map(Arc::new)
+        });
+        self.tasks.spawn(async move {
+            let result = work.await.unwrap_or_else(|error| Err(panicked(error)));
+            Outcome::Loaded(model, result.map_err(|error| error.to_string()))
+        });
+    }
+
+    /// Frees a model nobody holds. Its engine's thread is joined off the actor.
+    fn unload(&mut self, model: ModelId) {
+        let instance = self.instances.remove(&model);
+        let work = tokio::task::spawn_blocking(move || drop(instance));
+        self.leaving.insert(model.clone());
+        self.tasks.spawn(async move {
+            // Whether or not the engine ended well, its memory is given up.
+            let _ = work.await;
+            Outcome::Unloaded(model)
+        });
+    }
+
+    fn explain(&self, model: &ModelId, refusal: Refusal) -> PoolError {
+        let of = model.clone();
+        match refusal {
+            Refusal::NotEnoughMemory { budget_bytes, .. } => {
+                let (needed, n_ctx) = self
+                    .prepared
+                    .get(model)
+                    .map(|prepared| (prepared.least.needs, prepared.n_ctx))
+                    .unwrap_or_default();
+                PoolError::NotEnoughMemory {
+                    model: of,
+                    needed,
+                    n_ctx,
+                    budget_bytes,
+                }
+            }
+            Refusal::Failed { reason, retry_in } => PoolError::LoadFailed {
+                model: of,
+                reason,
+                retry_in,
+            },
+            Refusal::ShuttingDown => PoolError::ShuttingDown,
+        }
+    }
+
+    /// Tells the end of a load, unless its end was told.
+    fn tell_failed(&self, model: &ModelId, reason: &str) {
+        let Some(reporter) = self.reporters.get(model) else {
+            return;
+        };
+        if !matches!(reporter.latest(), LoadStage::Failed { .. }) {
+            reporter.tell(LoadStage::Failed {
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    fn tell(&self, model: &ModelId, stage: LoadStage) {
+        if let Some(reporter) = self.reporters.get(model) {
+            reporter.tell(stage);
+        }
+    }
+
+    fn status(&self) -> Vec<ModelStatus> {
+        let now = Instant::now();
+        let status = |(id, state, memory_bytes, last_used): (&ModelId, _, _, Instant)| {
+            let instance = self.instances.get(id);
+            ModelStatus {
+                id: id.clone(),
+                state,
+                load: self.reporters.get(id).map(|reporter| reporter.latest()),
+                memory_bytes,
+                n_ctx: instance.map(|instance| instance.loaded.n_ctx),
+                idle: now.saturating_duration_since(last_used),
+                engine: instance.map(|instance| instance.loaded.engine.snapshot()),
+            }
+        };
+        self.plan.states(now).map(status).collect()
+    }
+
+    /// Lets go of everything. Leases still out keep their models alive until they are dropped.
+    fn close(mut self) {
+        self.tasks.abort_all();
+        let n_leases = self
+            .plan
+            .states(Instant::now())
+            .map(|(_, state, ..)| match state {
+                ModelState::Ready { n_leases } | ModelState::Draining { n_leases } => n_leases,
+                _ => 0,
+            });
+        let n_leases = n_leases.sum();
+        let instances = std::mem::take(&mut self.instances);
+        drop(tokio::task::spawn_blocking(move || drop(instances)));
+        if let Some(closing) = self.closing {
+            let _ = closing.reply.send(n_leases);
+        }
+    }
+}
+
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

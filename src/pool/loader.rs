@@ -1,0 +1,379 @@
+//! From a name to a running engine, in two halves: [`Loader::prepare`] fetches, opens and measures;
+//! [`Loader::load`] takes the memory the plan granted. Neither knows what else is in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ingle_kernels::Team;
+use tokio::task::JoinError;
+
+use crate::catalog::{self, FetchEvent, Manifest, Progress};
+use crate::chat::Sampling;
+use crate::egress::ModelFetch;
+use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
+use crate::gguf::{self, Gguf};
+use crate::model::{self, BLOCK_LEN, Limits, Memory, Model, ModelConfig};
+use crate::text::{self, Text, TextOptions};
+
+use super::PoolOptions;
+use super::error::PoolError;
+use super::memory::{Needs, Size, block_counts, blocks_within};
+use super::names::{Names, Target};
+use super::plan::Ask;
+use super::report::Reporter;
+use super::status::{LoadStage, ModelId};
+
+/// Tokens of one sequence at most, unless the configuration or the catalogue says otherwise.
+const N_CTX_DEFAULT: u32 = 8192;
+/// Tokens of the prompt, and of the answer, that measure the rates.
+const WARM_UP_PROMPT_TOKENS: u32 = 32;
+const WARM_UP_NEW_TOKENS: u32 = 4;
+
+/// A model in memory: everything a request needs of it.
+pub struct Loaded {
+    /// Its name.
+    pub id: ModelId,
+    /// Token ids in, token ids out.
+    pub engine: Engine,
+    /// Text to token ids and back.
+    pub text: Text,
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Tokens of one sequence at most.
+    pub n_ctx: u32,
+    /// What it holds.
+    pub memory: Needs,
+    /// What opening, loading and warming up took; fetching is not counted.
+    pub load_time: Duration,
+}
+
+/// Why a load ended without a model.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is not here and nothing may be fetched.
+    #[error("its file is not here, and nothing is fetched in offline mode")]
+    Offline,
+    /// No source gave the file.
+    #[error(transparent)]
+    Fetch(#[from] catalog::Error),
+    /// The file is no sound GGUF file.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
+    /// The network is of a kind, or holds numbers, that cannot be computed.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The file's vocabulary or chat template cannot be used.
+    #[error(transparent)]
+    Text(#[from] text::Error),
+    /// The engine did not start.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The engine could not do a first short generation.
+    #[error("warming up: {0}")]
+    WarmUp(String),
+    /// The name stands for nothing any more.
+    #[error(transparent)]
+    Name(#[from] PoolError),
+    /// A bug: the loading code panicked.
+    #[error("loading panicked, which is a bug: {0}")]
+    Panicked(String),
+    /// The program is ending.
+    #[error("the load was given up")]
+    Abandoned,
+}
+
+/// A file that is open and measured, waiting for memory.
+pub(super) struct Prepared {
+    id: ModelId,
+    gguf: Gguf,
+    config: ModelConfig,
+    text: TextOptions,
+    /// Tokens of one sequence at most.
+    pub(super) n_ctx: u32,
+    /// The least it runs with: blocks for one context.
+    pub(super) least: Size,
+    wanted: Size,
+    opening_took: Duration,
+}
+
+impl Prepared {
+    /// What it asks of the budget.
+    pub(super) fn ask(&self) -> Ask {
+        let (least, wanted) = (self.least.needs.total(), self.wanted.needs.total());
+        Ask {
+            least_bytes: least,
+            wanted_bytes: wanted,
+        }
+    }
+}
+
+/// Loads models; shared by all loads.
+pub(super) struct Loader {
+    names: Arc<Names>,
+    fetch_permit: Option<ModelFetch>,
+    team: Arc<Team>,
+    n_ctx: Option<u32>,
+    engine: EngineOptions,
+}
+
+impl Loader {
+    pub(super) fn new(names: Arc<Names>, options: PoolOptions) -> Self {
+        let PoolOptions {
+            fetch_permit,
+            team,
+            n_ctx,
+            engine,
+            ..
+        } = options;
+        Self {
+            names,
+            fetch_permit,
+            team,
+            n_ctx,
+            engine,
+        }
+    }
+
+    /// Fetches the model's file unless it is here, opens it and estimates its memory.
+    pub(super) async fn prepare(
+        self: Arc<Self>,
+        id: ModelId,
+        reporter: Arc<Reporter>,
+    ) -> Result<Box<Prepared>, LoadError> {
+        let (path, text, n_ctx_default) = match self.names.target(&id)? {
+            Target::File(path) => (path, TextOptions::default(), None),
+            Target::Catalog(manifest) => {
+                let path = match self.names.store().installed(&manifest) {
+                    Some(path) => path,
+                    None => self.fetch(&manifest, &reporter).await?,
+                };
+                (path, text_options(&manifest), manifest.context_default)
+            }
+        };
+        reporter.tell(LoadStage::Opening);
+        let open = move || self.open(id, &path, text, n_ctx_default).map(Box::new);
+        tokio::task::spawn_blocking(open)
+            .await
+            .unwrap_or_else(|error| Err(panicked(error)))
+    }
+
+    async fn fetch(
+        &self,
+        manifest: &Manifest,
+        reporter: &Arc<Reporter>,
+    ) -> Result<PathBuf, LoadError> {
+        let permit = self.fetch_permit.as_ref().ok_or(LoadError::Offline)?;
+        let progress = FetchProgress::new(Arc::clone(reporter));
+        Ok(self
+            .names
+            .store()
+            .fetch(manifest, permit, &progress)
+            .await?)
+    }
+
+    fn open(
+        &self,
+        id: ModelId,
+        path: &Path,
+        text: TextOptions,
+        n_ctx_default: Option<u32>,
+    ) -> Result<Prepared, LoadError> {
+        let begun = Instant::now();
+        let gguf = Gguf::open(path)?;
+        let config = ModelConfig::from_gguf(&gguf)?;
+        let n_ctx = self
+            .n_ctx
+            .or(n_ctx_default)
+            .unwrap_or(N_CTX_DEFAULT)
+            .min(config.context_length);
+        let (least, wanted) = block_counts(n_ctx, BLOCK_LEN);
+        let least = self.size(&gguf, &config, least);
+        let wanted = self.size(&gguf, &config, wanted);
+        let opening_took = begun.elapsed();
+        Ok(Prepared {
+            id,
+            gguf,
+            config,
+            text,
+            n_ctx,
+            least,
+            wanted,
+            opening_took,
+        })
+    }
+    /// What the model needs with `n_blocks` of KV cache.
+    fn size(&self, gguf: &Gguf, config: &ModelConfig, n_blocks: usize) -> Size {
+        let memory = Memory::estimate(gguf, config, &self.limits(n_blocks));
+        let Memory {
+            weights_bytes,
+            kv_bytes,
+            workspace_bytes,
+        } = memory;
+        Size {
+            n_blocks,
+            needs: Needs {
+                weights_bytes,
+                kv_bytes,
+                workspace_bytes,
+            },
+        }
+    }
+
+    fn limits(&self, n_blocks: usize) -> Limits {
+        let EngineOptions {
+            max_running,
+            prefill_chunk_tokens,
+            ..
+        } = self.engine;
+        // A step holds one chunk of prompt and one token of every other sequence.
+        let max_batch_tokens = prefill_chunk_tokens.saturating_add(max_running);
+        Limits {
+            max_batch_tokens,
+            max_logit_rows: max_running,
+            n_blocks,
+        }
+    }
+
+    /// Loads what was prepared within `granted_bytes`, and warms it up. Blocks its thread.
+    pub(super) fn load(
+        &self,
+        prepared: Prepared,
+        granted_bytes: u64,
+        reporter: &Reporter,
+    ) -> Result<Loaded, LoadError> {
+        let begun = Instant::now();
+        let Prepared {
+            id,
+            gguf,
+            config,
+            text,
+            n_ctx,
+            least,
+            wanted,
+            opening_took,
+        } = prepared;
+        let n_blocks = blocks_within(least, wanted, granted_bytes);
+        let memory = self.size(&gguf, &config, n_blocks).needs;
+        let mut progress = |done_bytes, total_bytes| {
+            reporter.tell(LoadStage::Weights {
+                done_bytes,
+                total_bytes,
+            });
+        };
+        let team = Arc::clone(&self.team);
+        let model = Model::load(&gguf, &config, self.limits(n_blocks), team, &mut progress)?;
+        let text = Text::from_gguf(gguf.metadata(), &text)?;
+        let options = EngineOptions {
+            n_ctx: Some(n_ctx),
+            ..self.engine.clone()
+        };
+        let engine = Engine::start(model, id.as_str(), options)?;
+        reporter.tell(LoadStage::WarmingUp);
+        warm_up(&engine, n_ctx, config.n_vocab)?;
+        let load_time = opening_took + begun.elapsed();
+        Ok(Loaded {
+            id,
+            engine,
+            text,
+            config,
+            n_ctx,
+            memory,
+            load_time,
+        })
+    }
+}
+
+/// A first short generation: touches every weight once and measures the rates. Blocks its thread.
+fn warm_up(engine: &Engine, n_ctx: u32, n_vocab: usize) -> Result<(), LoadError> {
+    let n_vocab = u32::try_from(n_vocab).unwrap_or(u32::MAX).max(1);
+    let n_prompt = WARM_UP_PROMPT_TOKENS.min(n_ctx / 2).max(1);
+    let failed = |error: &dyn std::fmt::Display| LoadError::WarmUp(error.to_string());
+    let mut events = engine
+        .submit(GenerateRequest {
+            prompt: (0..n_prompt).map(|n| n % n_vocab).collect(),
+            sampling: Sampling {
+                temperature: 0.0,
+                ..Sampling::default()
+            },
+            max_new_tokens: WARM_UP_NEW_TOKENS.min(n_ctx - n_prompt),
+            stop_tokens: Vec::new(),
+        })
+        .map_err(|error| failed(&error))?;
+    loop {
+        match events.blocking_recv() {
+            Some(engine::Event::Token(_)) => {}
+            Some(engine::Event::Finished { .. }) => return Ok(()),
+            Some(engine::Event::Failed(error)) => return Err(failed(&error)),
+            None => return Err(failed(&"the engine stopped")),
+        }
+    }
+}
+
+fn text_options(manifest: &Manifest) -> TextOptions {
+    TextOptions {
+        chat_template: manifest.chat_template.clone(),
+        template_name: None,
+        stop_tokens: manifest.stop_tokens.clone(),
+    }
+}
+
+/// A task that ended without a result: by a panic, or because the runtime is closing.
+pub(super) fn panicked(error: JoinError) -> LoadError {
+    let Ok(panic) = error.try_into_panic() else {
+        return LoadError::Abandoned;
+    };
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    LoadError::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
+}
+
+/// Passes the catalogue's events on as stages of the load.
+struct FetchProgress {
+    reporter: Arc<Reporter>,
+    source: Mutex<String>,
+}
+
+impl FetchProgress {
+    fn new(reporter: Arc<Reporter>) -> Self {
+        Self {
+            reporter,
+            source: Mutex::default(),
+        }
+    }
+}
+
+impl Progress for FetchProgress {
+    fn event(&self, event: FetchEvent) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reporter.tell(match event {
+            FetchEvent::Started {
+                source: name,
+                total,
+            } => {
+                source.clone_from(&name);
+                LoadStage::Fetching {
+                    source: name,
+                    done_bytes: 0,
+                    total_bytes: total,
+                }
+            }
+            FetchEvent::Bytes { done, total } => LoadStage::Fetching {
+                source: source.clone(),
+                done_bytes: done,
+                total_bytes: total,
+            },
+            FetchEvent::Failed {
+                source,
+                reason,
+                next,
+            } => LoadStage::SourceFailed {
+                source,
+                reason,
+                next,
+            },
+            FetchEvent::Verifying => LoadStage::Verifying,
+            FetchEvent::Done => LoadStage::Opening,
+        });
+    }
+}

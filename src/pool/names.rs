@@ -1,0 +1,183 @@
+//! What a model may be called, and which file stands behind a name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::catalog::{Catalog, Manifest, Store};
+
+use super::error::PoolError;
+use super::status::{ModelId, ModelInfo};
+
+/// Catalogue names, and files served by path.
+pub(super) struct Names {
+    catalog: Arc<Catalog>,
+    store: Arc<Store>,
+    served: RwLock<BTreeMap<ModelId, PathBuf>>,
+}
+
+/// Where a model comes from.
+pub(super) enum Target {
+    /// The catalogue; its file may not be here yet.
+    Catalog(Box<Manifest>),
+    /// A file named by its path.
+    File(PathBuf),
+}
+
+impl Names {
+    pub(super) fn new(catalog: Arc<Catalog>, store: Arc<Store>) -> Self {
+        Self {
+            catalog,
+            store,
+            served: RwLock::default(),
+        }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The id of a name.
+    pub(super) fn canonical(&self, name: &str) -> Result<ModelId, PoolError> {
+        let id = ModelId::new(name);
+        if self.served_path(&id).is_some() {
+            return Ok(id);
+        }
+        match self.catalog.find(name) {
+            Ok(manifest) => Ok(ModelId::new(manifest.id.as_str())),
+            Err(error) => Err(PoolError::UnknownModel {
+                name: name.to_owned(),
+                hint: error.to_string(),
+            }),
+        }
+    }
+
+    /// The id of a name or of a path, which becomes a name by this.
+    pub(super) fn resolve(&self, name_or_path: &str) -> Result<ModelId, PoolError> {
+        let path = Path::new(name_or_path);
+        if is_gguf(path) {
+            return self.register(path);
+        }
+        self.canonical(name_or_path).or_else(|unknown| {
+            if path.is_file() {
+                self.register(path)
+            } else {
+                Err(unknown)
+            }
+        })
+    }
+
+    /// Makes the file at `path` known under its stem.
+    pub(super) fn register(&self, path: &Path) -> Result<ModelId, PoolError> {
+        let bad = |reason: &str| PoolError::BadPath {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let absolute = path
+            .canonicalize()
+            .map_err(|error| bad(&error.to_string()))?;
+        if !absolute.is_file() {
+            return Err(bad("not a file"));
+        }
+        // The name is the one the path was given with, not the one a link leads to.
+        let stem = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .ok_or_else(|| {
+                bad("its name is not valid UTF-8, and a model is served under its file's name")
+            })?;
+        let id = ModelId::new(without_shard(stem));
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        match served.get(&id) {
+            Some(other) if *other != absolute => {
+                let other = other.display();
+                Err(bad(&format!(
+                    "{other} is served as `{id}` already: rename one of them"
+                )))
+            }
+            _ => {
+                served.insert(id.clone(), absolute);
+                Ok(id)
+            }
+        }
+    }
+
+    /// What stands behind an id that [`canonical`](Self::canonical) gave.
+    pub(super) fn target(&self, id: &ModelId) -> Result<Target, PoolError> {
+        if let Some(path) = self.served_path(id) {
+            return Ok(Target::File(path));
+        }
+        match self.catalog.find(id.as_str()) {
+            Ok(manifest) => Ok(Target::Catalog(Box::new(manifest.clone()))),
+            Err(error) => Err(PoolError::UnknownModel {
+                name: id.to_string(),
+                hint: error.to_string(),
+            }),
+        }
+    }
+
+    /// Models whose files are here, by id. Reads the disk.
+    pub(super) fn here(&self) -> Vec<ModelInfo> {
+        let served = self
+            .served
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut files = served;
+        for manifest in self.catalog.manifests() {
+            if let Some(path) = self.store.installed(manifest) {
+                files
+                    .entry(ModelId::new(manifest.id.as_str()))
+                    .or_insert(path);
+            }
+        }
+        let info = |(id, path): (ModelId, PathBuf)| {
+            let modified = std::fs::metadata(path)
+                .and_then(|meta| meta.modified())
+                .ok()?;
+            Some(ModelInfo {
+                id,
+                created: modified,
+                ready: false,
+            })
+        };
+        files.into_iter().filter_map(info).collect()
+    }
+
+    fn served_path(&self, id: &ModelId) -> Option<PathBuf> {
+        self.served
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// A sharded model is called what its shards have in common: `m-00001-of-00003` is `m`.
+fn without_shard(stem: &str) -> &str {
+    let cut = || {
+        let (rest, n_shards) = stem.rsplit_once("-of-")?;
+        let (name, shard) = rest.rsplit_once('-')?;
+        let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+        (is_number(shard) && is_number(n_shards) && !name.is_empty()).then_some(name)
+    };
+    cut().unwrap_or(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_share_a_name() {
+        assert_eq!(without_shard("llama-00001-of-00003"), "llama");
+        for plain in ["llama", "a-of-b", "one-1-of-2", "-00001-of-00003"] {
+            assert_eq!(without_shard(plain), plain);
+        }
+    }
+}

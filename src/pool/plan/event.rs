@@ -1,0 +1,86 @@
+//! What happens to the pool, and what it decides to do.
+
+use std::time::Duration;
+
+use crate::pool::status::ModelId;
+
+/// One who waits for a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaiterId(pub u64);
+
+/// What a prepared model asks of the budget. Units: bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Below this it cannot run.
+    pub least_bytes: u64,
+    /// With this it runs as configured.
+    pub wanted_bytes: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants to use a model.
+    Acquire {
+        /// Who.
+        waiter: WaiterId,
+        /// Which.
+        model: ModelId,
+    },
+    /// A waiter left without an answer.
+    Cancelled(WaiterId),
+    /// A model's file is here and open, and its memory is estimated.
+    Prepared(ModelId, Ask),
+    /// A model is in memory and holds so many bytes.
+    Loaded(ModelId, u64),
+    /// Preparing or loading failed, for the reason given.
+    LoadFailed(ModelId, String),
+    /// A lease was given back.
+    Released(ModelId),
+    /// A ready model's engine stopped by itself, for the reason given.
+    EngineFailed(ModelId, String),
+    /// Somebody wants a model out of memory.
+    Unload(ModelId),
+    /// A model's memory is free again.
+    Unloaded(ModelId),
+    /// No more leases.
+    Shutdown,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Fetch, open and measure.
+    Prepare(ModelId),
+    /// Load what was prepared, within so many bytes.
+    Load(ModelId, u64),
+    /// Drop what was prepared.
+    Discard(ModelId),
+    /// Give the waiter a lease.
+    Serve(WaiterId, ModelId),
+    /// Tell the waiter no.
+    Refuse(WaiterId, ModelId, Refusal),
+    /// Free the model's memory; nobody holds it.
+    Unload(ModelId),
+}
+
+/// Why a waiter got no lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It does not fit even alone.
+    NotEnoughMemory {
+        /// What it needs at least.
+        least_bytes: u64,
+        /// What all models together may hold.
+        budget_bytes: u64,
+    },
+    /// The last load, or the engine, failed.
+    Failed {
+        /// Why.
+        reason: String,
+        /// It is not tried again earlier.
+        retry_in: Duration,
+    },
+    /// The pool is closing.
+    ShuttingDown,
+}

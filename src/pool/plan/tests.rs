@@ -1,0 +1,334 @@
+//! The plan, driven synchronously through scripted histories.
+
+use super::*;
+
+pub(super) fn id(name: &str) -> ModelId {
+    ModelId::new(name)
+}
+
+fn ask(bytes: u64) -> Ask {
+    Ask {
+        least_bytes: bytes,
+        wanted_bytes: bytes,
+    }
+}
+
+/// A plan with a clock that a test moves by hand.
+pub(super) struct Script {
+    pub(super) plan: Plan,
+    pub(super) now: Instant,
+    pub(super) n_waiters: u64,
+}
+
+impl Script {
+    pub(super) fn new(budget_bytes: u64) -> Self {
+        Self {
+            plan: Plan::new(budget_bytes),
+            now: Instant::now(),
+            n_waiters: 0,
+        }
+    }
+
+    fn after(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    pub(super) fn event(&mut self, event: Event) -> Vec<Decision> {
+        self.plan.decide(event, self.now)
+    }
+
+    /// Acquires for the next waiter: 1, 2, 3 ...
+    fn acquire(&mut self, model: &str) -> Vec<Decision> {
+        self.n_waiters += 1;
+        self.event(Event::Acquire {
+            waiter: WaiterId(self.n_waiters),
+            model: id(model),
+        })
+    }
+
+    /// Brings `model` into memory with one lease on it and gives that back.
+    fn load_idle(&mut self, model: &str, bytes: u64) {
+        self.after(1);
+        assert_eq!(self.acquire(model), [Decision::Prepare(id(model))]);
+        let waiter = WaiterId(self.n_waiters);
+        assert_eq!(
+            self.event(Event::Prepared(id(model), ask(bytes))),
+            [Decision::Load(id(model), bytes)]
+        );
+        assert_eq!(
+            self.event(Event::Loaded(id(model), bytes)),
+            [Decision::Serve(waiter, id(model))]
+        );
+        assert_eq!(self.event(Event::Released(id(model))), []);
+    }
+
+    fn state(&self, model: &str) -> Option<ModelState> {
+        let wanted = id(model);
+        self.plan
+            .states(self.now)
+            .find(|(id, ..)| **id == wanted)
+            .map(|(_, state, ..)| state)
+    }
+}
+
+#[test]
+fn cold_acquires_share_one_load_and_are_served_in_order() {
+    let mut script = Script::new(100);
+    assert_eq!(script.acquire("a"), [Decision::Prepare(id("a"))]);
+    assert_eq!(script.acquire("a"), []);
+    assert_eq!(
+        script.event(Event::Prepared(id("a"), ask(60))),
+        [Decision::Load(id("a"), 60)]
+    );
+    assert_eq!(script.acquire("a"), []);
+    assert_eq!(
+        script.event(Event::Loaded(id("a"), 60)),
+        [1, 2, 3].map(|n| Decision::Serve(WaiterId(n), id("a")))
+    );
+    assert_eq!(script.acquire("a"), [Decision::Serve(WaiterId(4), id("a"))]);
+    assert_eq!(script.state("a"), Some(ModelState::Ready { n_leases: 4 }));
+}
+
+#[test]
+fn a_grant_lies_between_least_and_wanted() {
+    let mut script = Script::new(100);
+    script.load_idle("a", 30);
+    script.acquire("b");
+    let ask = Ask {
+        least_bytes: 50,
+        wanted_bytes: 90,
+    };
+    assert_eq!(
+        script.event(Event::Prepared(id("b"), ask)),
+        [Decision::Load(id("b"), 70)]
+    );
+    assert_eq!(script.plan.held_bytes(), 100);
+}
+
+#[test]
+fn what_never_fits_is_refused_with_the_numbers() {
+    let mut script = Script::new(100);
+    script.load_idle("a", 30);
+    script.acquire("b");
+    let refusal = Refusal::NotEnoughMemory {
+        least_bytes: 101,
+        budget_bytes: 100,
+    };
+    assert_eq!(
+        script.event(Event::Prepared(id("b"), ask(101))),
+        [
+            Decision::Refuse(WaiterId(2), id("b"), refusal),
+            Decision::Discard(id("b"))
+        ]
+    );
+    assert_eq!(script.state("b"), None);
+    assert_eq!(script.state("a"), Some(ModelState::Ready { n_leases: 0 }));
+}
+
+#[test]
+fn the_least_recently_used_idle_model_leaves() {
+    let mut script = Script::new(100);
+    script.load_idle("a", 40);
+    script.load_idle("b", 40);
+    script.after(1);
+    script.acquire("a"); // a is now the later used of the two
+    script.event(Event::Released(id("a")));
+    script.acquire("c");
+    assert_eq!(
+        script.event(Event::Prepared(id("c"), ask(40))),
+        [Decision::Unload(id("b"))]
+    );
+    assert_eq!(script.state("c"), Some(ModelState::Queued));
+    assert_eq!(
+        script.event(Event::Unloaded(id("b"))),
+        [Decision::Load(id("c"), 40)]
+    );
+}
+
+#[test]
+fn a_busy_model_is_never_evicted() {
+    let mut script = Script::new(100);
+    script.load_idle("a", 60);
+    script.acquire("a");
+    script.acquire("b");
+    assert_eq!(script.event(Event::Prepared(id("b"), ask(60))), []);
+    script.acquire("a");
+    assert_eq!(script.event(Event::Released(id("a"))), []);
+    assert_eq!(
+        script.event(Event::Released(id("a"))),
+        [Decision::Unload(id("a"))]
+    );
+    // Whoever asks for it while it leaves waits, and is not sent into it.
+    assert_eq!(script.acquire("a"), []);
+    let loads_b_and_prepares_a = script.event(Event::Unloaded(id("a")));
+    assert_eq!(
+        loads_b_and_prepares_a,
+        [Decision::Prepare(id("a")), Decision::Load(id("b"), 60)]
+    );
+}
+
+#[test]
+fn idle_models_stay_when_evicting_them_would_not_make_room() {
+    let mut script = Script::new(100);
+    script.load_idle("idle", 20);
+    script.load_idle("busy", 60);
+    script.acquire("busy");
+    script.acquire("big");
+    assert_eq!(script.event(Event::Prepared(id("big"), ask(50))), []);
+    assert_eq!(
+        script.state("idle"),
+        Some(ModelState::Ready { n_leases: 0 })
+    );
+    assert_eq!(
+        script.event(Event::Released(id("busy"))),
+        [Decision::Unload(id("idle")), Decision::Unload(id("busy"))]
+    );
+}
+
+#[test]
+fn two_that_need_room_share_one_eviction_and_keep_their_order() {
+    let mut script = Script::new(100);
+    script.load_idle("old", 80);
+    script.acquire("b");
+    script.acquire("c");
+    assert_eq!(
+        script.event(Event::Prepared(id("c"), ask(40))),
+        [Decision::Unload(id("old"))]
+    );
+    assert_eq!(script.event(Event::Prepared(id("b"), ask(40))), []);
+    assert_eq!(
+        script.event(Event::Unloaded(id("old"))),
+        [Decision::Load(id("c"), 40), Decision::Load(id("b"), 40)]
+    );
+}
+
+#[test]
+fn a_load_goes_on_without_its_waiters_but_a_queued_one_does_not() {
+    let mut script = Script::new(100);
+    script.acquire("a");
+    assert_eq!(script.event(Event::Cancelled(WaiterId(1))), []);
+    assert_eq!(
+        script.event(Event::Prepared(id("a"), ask(60))),
+        [Decision::Load(id("a"), 60)]
+    );
+    assert_eq!(script.event(Event::Loaded(id("a"), 60)), []);
+    assert_eq!(script.state("a"), Some(ModelState::Ready { n_leases: 0 }));
+
+    script.acquire("a");
+    script.acquire("b");
+    assert_eq!(script.event(Event::Prepared(id("b"), ask(60))), []);
+    assert_eq!(
+        script.event(Event::Cancelled(WaiterId(3))),
+        [Decision::Discard(id("b"))]
+    );
+    assert_eq!(script.state("b"), None);
+}
+
+#[test]
+fn failures_keep_their_reason_and_back_off() {
+    let mut script = Script::new(100);
+    script.acquire("a");
+    script.acquire("a");
+    let refusal = |secs| Refusal::Failed {
+        reason: "bad magic".to_owned(),
+        retry_in: Duration::from_secs(secs),
+    };
+    assert_eq!(
+        script.event(Event::LoadFailed(id("a"), "bad magic".to_owned())),
+        [
+            Decision::Refuse(WaiterId(1), id("a"), refusal(1)),
+            Decision::Refuse(WaiterId(2), id("a"), refusal(1)),
+        ]
+    );
+    assert_eq!(
+        script.acquire("a"),
+        [Decision::Refuse(WaiterId(3), id("a"), refusal(1))]
+    );
+    assert_eq!(
+        script.acquire("b"),
+        [Decision::Prepare(id("b"))],
+        "others are not held back"
+    );
+    for secs in [2, 4, 8, 16, 32, 60, 60] {
+        script.after(60);
+        assert_eq!(script.acquire("a"), [Decision::Prepare(id("a"))]);
+        let waiter = WaiterId(script.n_waiters);
+        let decisions = script.event(Event::LoadFailed(id("a"), "bad magic".to_owned()));
+        assert_eq!(
+            decisions,
+            [Decision::Refuse(waiter, id("a"), refusal(secs))]
+        );
+    }
+}
+
+#[test]
+fn a_failed_engine_drains_then_backs_off() {
+    let mut script = Script::new(100);
+    script.load_idle("a", 60);
+    script.acquire("a");
+    assert_eq!(
+        script.event(Event::EngineFailed(id("a"), "a task panicked".to_owned())),
+        []
+    );
+    assert_eq!(script.acquire("a"), []);
+    assert_eq!(
+        script.event(Event::Released(id("a"))),
+        [Decision::Unload(id("a"))]
+    );
+    let decisions = script.event(Event::Unloaded(id("a")));
+    let retry_in = Duration::from_secs(1);
+    let refusal = Refusal::Failed {
+        reason: "a task panicked".to_owned(),
+        retry_in,
+    };
+    assert_eq!(decisions, [Decision::Refuse(WaiterId(3), id("a"), refusal)]);
+    script.after(1);
+    assert_eq!(script.acquire("a"), [Decision::Prepare(id("a"))]);
+}
+
+#[test]
+fn unload_waits_for_leases_and_a_later_acquire_loads_again() {
+    let mut script = Script::new(100);
+    script.load_idle("a", 60);
+    script.acquire("a");
+    assert_eq!(script.event(Event::Unload(id("a"))), []);
+    assert_eq!(
+        script.state("a"),
+        Some(ModelState::Draining { n_leases: 1 })
+    );
+    assert_eq!(script.acquire("a"), []);
+    assert_eq!(
+        script.event(Event::Released(id("a"))),
+        [Decision::Unload(id("a"))]
+    );
+    assert_eq!(
+        script.event(Event::Unloaded(id("a"))),
+        [Decision::Prepare(id("a"))]
+    );
+}
+
+#[test]
+fn shutdown_refuses_who_waits_and_lets_leases_run_out() {
+    let mut script = Script::new(100);
+    script.load_idle("idle", 20);
+    script.load_idle("busy", 20);
+    script.acquire("busy");
+    script.acquire("cold"); // waiter 4
+    assert_eq!(
+        script.event(Event::Shutdown),
+        [
+            Decision::Refuse(WaiterId(4), id("cold"), Refusal::ShuttingDown),
+            Decision::Unload(id("idle")),
+        ]
+    );
+    let refused = Decision::Refuse(WaiterId(5), id("busy"), Refusal::ShuttingDown);
+    assert_eq!(script.acquire("busy"), [refused]);
+    assert_eq!(
+        script.event(Event::Prepared(id("cold"), ask(5))),
+        [Decision::Discard(id("cold"))]
+    );
+    assert_eq!(
+        script.event(Event::Released(id("busy"))),
+        [Decision::Unload(id("busy"))]
+    );
+}

@@ -1,0 +1,114 @@
+//! How a load tells others where it stands.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast;
+
+use super::status::{LoadEvent, LoadStage, ModelId};
+
+/// Byte counts are passed on no oftener than this.
+const BYTES_EVERY: Duration = Duration::from_millis(100);
+
+/// The voice of one model's load: keeps its latest stage and tells everybody who listens.
+pub(super) struct Reporter {
+    model: ModelId,
+    events: broadcast::Sender<LoadEvent>,
+    latest: Mutex<Latest>,
+}
+
+struct Latest {
+    stage: LoadStage,
+    told: Instant,
+}
+
+impl Reporter {
+    /// A load that is about to begin.
+    pub(super) fn new(model: ModelId, events: broadcast::Sender<LoadEvent>) -> Self {
+        let latest = Latest {
+            stage: LoadStage::Opening,
+            told: Instant::now(),
+        };
+        Self {
+            model,
+            events,
+            latest: Mutex::new(latest),
+        }
+    }
+
+    /// The stage it came to last.
+    pub(super) fn latest(&self) -> LoadStage {
+        self.latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stage
+            .clone()
+    }
+
+    /// Tells that the load came to `stage`. Byte counts of one stage are thinned out, its first and
+    /// last one never.
+    pub(super) fn tell(&self, stage: LoadStage) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_step = !is_same_stage(&latest.stage, &stage) || stage.fraction() == Some(1.0);
+        latest.stage = stage.clone();
+        if !is_step && now.saturating_duration_since(latest.told) < BYTES_EVERY {
+            return;
+        }
+        latest.told = now;
+        drop(latest);
+        // Nobody listening is no error.
+        let _ = self.events.send(LoadEvent {
+            model: self.model.clone(),
+            stage,
+        });
+    }
+}
+
+fn is_same_stage(a: &LoadStage, b: &LoadStage) -> bool {
+    match (a, b) {
+        (LoadStage::Fetching { source: a, .. }, LoadStage::Fetching { source: b, .. }) => a == b,
+        (LoadStage::Weights { .. }, LoadStage::Weights { .. }) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_counts_are_thinned_but_steps_are_told() {
+        let (events, mut heard) = broadcast::channel(64);
+        let reporter = Reporter::new(ModelId::new("a"), events);
+        for done_bytes in 0..=50 {
+            reporter.tell(LoadStage::Weights {
+                done_bytes,
+                total_bytes: 50,
+            });
+        }
+        reporter.tell(LoadStage::Ready);
+        let mut stages = Vec::new();
+        while let Ok(event) = heard.try_recv() {
+            stages.push(event.stage);
+        }
+        assert_eq!(
+            stages.first(),
+            Some(&LoadStage::Weights {
+                done_bytes: 0,
+                total_bytes: 50
+            })
+        );
+        assert!(stages.contains(&LoadStage::Weights {
+            done_bytes: 50,
+            total_bytes: 50
+        }));
+        assert!(
+            stages.len() < 10,
+            "{} events for a load of an instant",
+            stages.len()
+        );
+        assert_eq!(stages.last(), Some(&LoadStage::Ready));
+        assert_eq!(reporter.latest(), LoadStage::Ready);
+    }
+}
