@@ -52,11 +52,6 @@ impl Case {
         }
     }
 
-    fn positions(&self) -> Vec<u32> {
-        let of = |&(len, n): &(usize, usize)| (len - n..len).map(|p| u32::try_from(p).unwrap());
-        self.sequences.iter().flat_map(of).collect()
-    }
-
     fn token_len(&self) -> usize {
         self.n_heads * self.shape.head_dim
     }
