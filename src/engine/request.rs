@@ -27,10 +27,16 @@ impl GenerateRequest {
         }
         let n_prompt_tokens = count(self.prompt.len());
         if n_prompt_tokens.saturating_add(self.max_new_tokens.min(1)) > n_ctx {
-            return Err(SubmitError::PromptTooLong { n_prompt_tokens, n_ctx });
+            return Err(SubmitError::PromptTooLong {
+                n_prompt_tokens,
+                n_ctx,
+            });
         }
         if let Some(token) = self.prompt.iter().find(|token| **token as usize >= n_vocab) {
-            return Err(SubmitError::TokenOutOfRange { token: *token, n_vocab });
+            return Err(SubmitError::TokenOutOfRange {
+                token: *token,
+                n_vocab,
+            });
         }
         check_sampling(&self.sampling)
     }
@@ -42,15 +48,42 @@ fn check_sampling(sampling: &Sampling) -> Result<(), SubmitError> {
     let from_zero = 0.0..=f32::MAX;
     let above_zero = f32::MIN_POSITIVE..=f32::MAX;
     let laws = [
-        ("temperature", sampling.temperature, from_zero, "at least 0 and finite"),
+        (
+            "temperature",
+            sampling.temperature,
+            from_zero,
+            "at least 0 and finite",
+        ),
         ("top_p", sampling.top_p, share.clone(), "between 0 and 1"),
         ("min_p", sampling.min_p, share, "between 0 and 1"),
-        ("repetition_penalty", sampling.repetition_penalty, above_zero, "above 0 and finite"),
-        ("presence_penalty", sampling.presence_penalty, finite.clone(), "finite"),
-        ("frequency_penalty", sampling.frequency_penalty, finite, "finite"),
+        (
+            "repetition_penalty",
+            sampling.repetition_penalty,
+            above_zero,
+            "above 0 and finite",
+        ),
+        (
+            "presence_penalty",
+            sampling.presence_penalty,
+            finite.clone(),
+            "finite",
+        ),
+        (
+            "frequency_penalty",
+            sampling.frequency_penalty,
+            finite,
+            "finite",
+        ),
     ];
-    match laws.into_iter().find(|(_, value, range, _)| !range.contains(value)) {
-        Some((name, value, _, must_be)) => Err(SubmitError::Sampling { name, value, must_be }),
+    match laws
+        .into_iter()
+        .find(|(_, value, range, _)| !range.contains(value))
+    {
+        Some((name, value, _, must_be)) => Err(SubmitError::Sampling {
+            name,
+            value,
+            must_be,
+        }),
         None => Ok(()),
     }
 }
@@ -74,29 +107,96 @@ mod tests {
         assert_eq!(request(8, 0).check(100, 8), Ok(()));
         assert_eq!(request(7, u32::MAX).check(100, 8), Ok(()));
         let error = request(8, 1).check(100, 8).unwrap_err();
-        assert_eq!(error, SubmitError::PromptTooLong { n_prompt_tokens: 8, n_ctx: 8 });
-        assert!(error.to_string().contains("exceeds the available context size of 8 tokens"));
+        assert_eq!(
+            error,
+            SubmitError::PromptTooLong {
+                n_prompt_tokens: 8,
+                n_ctx: 8
+            }
+        );
+        assert!(
+            error
+                .to_string()
+                .contains("exceeds the available context size of 8 tokens")
+        );
     }
 
     #[test]
     fn a_token_outside_the_vocabulary_is_named() {
         let error = request(8, 1).check(7, 100).unwrap_err();
-        assert_eq!(error.to_string(), "prompt token 7 is outside the vocabulary of 7 tokens");
+        assert_eq!(
+            error.to_string(),
+            "prompt token 7 is outside the vocabulary of 7 tokens"
+        );
     }
 
     #[test]
     fn sampling_values_without_a_meaning_are_named_and_extremes_are_not_refused() {
         let neutral = Sampling::default;
         let bad = [
-            ("temperature", Sampling { temperature: -0.1, ..neutral() }),
-            ("temperature", Sampling { temperature: f32::NAN, ..neutral() }),
-            ("temperature", Sampling { temperature: f32::INFINITY, ..neutral() }),
-            ("top_p", Sampling { top_p: 1.1, ..neutral() }),
-            ("top_p", Sampling { top_p: f32::NAN, ..neutral() }),
-            ("min_p", Sampling { min_p: -1.0, ..neutral() }),
-            ("repetition_penalty", Sampling { repetition_penalty: 0.0, ..neutral() }),
-            ("presence_penalty", Sampling { presence_penalty: f32::NAN, ..neutral() }),
-            ("frequency_penalty", Sampling { frequency_penalty: f32::INFINITY, ..neutral() }),
+            (
+                "temperature",
+                Sampling {
+                    temperature: -0.1,
+                    ..neutral()
+                },
+            ),
+            (
+                "temperature",
+                Sampling {
+                    temperature: f32::NAN,
+                    ..neutral()
+                },
+            ),
+            (
+                "temperature",
+                Sampling {
+                    temperature: f32::INFINITY,
+                    ..neutral()
+                },
+            ),
+            (
+                "top_p",
+                Sampling {
+                    top_p: 1.1,
+                    ..neutral()
+                },
+            ),
+            (
+                "top_p",
+                Sampling {
+                    top_p: f32::NAN,
+                    ..neutral()
+                },
+            ),
+            (
+                "min_p",
+                Sampling {
+                    min_p: -1.0,
+                    ..neutral()
+                },
+            ),
+            (
+                "repetition_penalty",
+                Sampling {
+                    repetition_penalty: 0.0,
+                    ..neutral()
+                },
+            ),
+            (
+                "presence_penalty",
+                Sampling {
+                    presence_penalty: f32::NAN,
+                    ..neutral()
+                },
+            ),
+            (
+                "frequency_penalty",
+                Sampling {
+                    frequency_penalty: f32::INFINITY,
+                    ..neutral()
+                },
+            ),
         ];
         for (field, sampling) in bad {
             match check_sampling(&sampling) {

@@ -74,7 +74,10 @@ impl Scheduler {
     /// Takes a sequence in, younger than all others. The caller bounds how many, and lets none in
     /// that would not fit alone.
     pub(super) fn submit(&mut self, sequence: Sequence) {
-        debug_assert!(self.waiting.back().is_none_or(|last| last.id < sequence.id), "ids ascend");
+        debug_assert!(
+            self.waiting.back().is_none_or(|last| last.id < sequence.id),
+            "ids ascend"
+        );
         self.waiting.push_back(sequence);
     }
 
@@ -131,7 +134,10 @@ impl Scheduler {
 
     /// Sequences with blocks that wait for their reader.
     pub(super) fn n_paused(&self) -> usize {
-        self.running.iter().filter(|sequence| sequence.paused).count()
+        self.running
+            .iter()
+            .filter(|sequence| sequence.paused)
+            .count()
     }
 
     /// Blocks of the cache.
@@ -154,7 +160,8 @@ impl Scheduler {
         let ids: Vec<SeqId> = decodes.map(|sequence| sequence.id).collect();
         for id in ids {
             if self.grow(id) {
-                plan.rows.extend(self.sequence(id).map(|sequence| row(sequence, 1)));
+                plan.rows
+                    .extend(self.sequence(id).map(|sequence| row(sequence, 1)));
             }
         }
     }
@@ -162,7 +169,9 @@ impl Scheduler {
     /// Makes room for one more token of a decode. False if it had to give way itself.
     fn grow(&mut self, id: SeqId) -> bool {
         loop {
-            let Ok(index) = self.running_index(id) else { return false };
+            let Ok(index) = self.running_index(id) else {
+                return false;
+            };
             let sequence = &mut self.running[index];
             if sequence.n_slots() > sequence.n_computed as usize {
                 return true;
@@ -181,10 +190,16 @@ impl Scheduler {
             while !self.has_room_for(n_wanted) && self.preempt_paused() {}
             // Preempting may have put paused sequences before it.
             let next = self.waiting.iter().position(|sequence| !sequence.paused);
-            let (true, Some(index)) = (self.has_room_for(n_wanted), next) else { return };
-            let Some(mut sequence) = self.waiting.remove(index) else { return };
+            let (true, Some(index)) = (self.has_room_for(n_wanted), next) else {
+                return;
+            };
+            let Some(mut sequence) = self.waiting.remove(index) else {
+                return;
+            };
             let blocks = &mut self.blocks;
-            sequence.block_table.extend(std::iter::from_fn(|| blocks.allocate()).take(n_wanted));
+            sequence
+                .block_table
+                .extend(std::iter::from_fn(|| blocks.allocate()).take(n_wanted));
             let place = self.running.partition_point(|other| other.id < sequence.id);
             self.running.insert(place, sequence);
         }
@@ -235,7 +250,8 @@ impl Scheduler {
     }
 
     fn running_index(&self, id: SeqId) -> Result<usize, usize> {
-        self.running.binary_search_by_key(&id, |sequence| sequence.id)
+        self.running
+            .binary_search_by_key(&id, |sequence| sequence.id)
     }
 }
 

@@ -25,7 +25,10 @@ pub(super) fn greatest(logits: &[f32], n: usize, into: &mut Vec<Candidate>) {
     for (token, logit) in (0..).zip(logits) {
         // A later token of the threshold's own logit would come after it: strictly greater.
         if *logit > threshold {
-            into.push(Candidate { logit: *logit, token });
+            into.push(Candidate {
+                logit: *logit,
+                token,
+            });
             if into.len() == n_full {
                 into.select_nth_unstable_by(n - 1, likelier_first);
                 into.truncate(n);
@@ -42,7 +45,10 @@ pub(super) fn greatest(logits: &[f32], n: usize, into: &mut Vec<Candidate>) {
 
 fn likelier_first(a: &Candidate, b: &Candidate) -> Ordering {
     // Not `total_cmp`: 0 and −0 are equally likely.
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.token.cmp(&b.token))
+    b.logit
+        .partial_cmp(&a.logit)
+        .unwrap_or(Ordering::Equal)
+        .then(a.token.cmp(&b.token))
 }
 
 #[cfg(test)]
@@ -72,7 +78,11 @@ mod tests {
     #[test]
     fn leaves_out_what_may_never_be_drawn() {
         let mut found = Vec::new();
-        greatest(&[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 2.0], 3, &mut found);
+        greatest(
+            &[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 2.0],
+            3,
+            &mut found,
+        );
         assert_eq!(found.iter().map(|c| c.token).collect::<Vec<_>>(), [3, 1]);
     }
 }
