@@ -19,6 +19,8 @@ mod scheduler;
 mod sequence;
 mod shared;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};

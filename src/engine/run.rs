@@ -189,21 +189,24 @@ impl<N: Network> Runner<N> {
         batch::fill(&mut self.batch, plan, &self.scheduler);
         let drawn = self.compute(plan);
         let now = Instant::now();
-        self.measure(plan, now.duration_since(begun));
         match drawn {
             Ok(tokens) => {
-                debug_assert_eq!(tokens.len(), self.batch.logit_rows.len(), "one draw a row");
+                self.measure(plan, now.duration_since(begun));
+                // A sequence without its token would wait for it for ever.
+                let n_wanted = self.batch.logit_rows.len();
+                let n_drawn = tokens.len();
+                assert_eq!(
+                    n_drawn, n_wanted,
+                    "the network gave {n_drawn} rows of logits for {n_wanted}"
+                );
                 let mut tokens = tokens.into_iter();
                 for row in &plan.rows {
-                    let token = if row.wants_logits {
-                        tokens.next()
-                    } else {
-                        None
-                    };
+                    let token = row.wants_logits.then(|| tokens.next()).flatten();
                     self.commit(row, token, now);
                 }
             }
             Err(fault) => {
+                tracing::warn!(error = %fault, n_seqs = plan.rows.len(), "a step failed");
                 for row in &plan.rows {
                     self.fail(row.seq, EngineError::Forward(Arc::clone(&fault)));
                 }
@@ -323,7 +326,3 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message")
 }
-
-#[cfg(test)]
-#[path = "run_tests.rs"]
-mod tests;

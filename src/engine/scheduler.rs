@@ -122,11 +122,6 @@ impl Scheduler {
         Some(sequence)
     }
 
-    /// Sequences without blocks.
-    pub(super) fn n_waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// Sequences with blocks.
     pub(super) fn n_running(&self) -> usize {
         self.running.len()
@@ -267,7 +262,3 @@ fn row(sequence: &Sequence, n_tokens: u32) -> Row {
         wants_logits: n_tokens == sequence.n_pending() && sequence.wants_token(),
     }
 }
-
-#[cfg(test)]
-#[path = "scheduler_tests.rs"]
-mod tests;
