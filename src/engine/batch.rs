@@ -1,5 +1,6 @@
 //! From a plan to what the network reads.
 
+use super::blocks::Block;
 use super::scheduler::{Scheduler, StepPlan};
 use super::sequence::count;
 use crate::model::{BLOCK_LEN, Batch};
@@ -18,7 +19,7 @@ pub(super) fn fill(batch: &mut Batch, plan: &StepPlan, scheduler: &Scheduler) {
             continue;
         };
         block_table.clear();
-        block_table.extend(sequence.block_table.iter().map(|block| block.index()));
+        block_table.extend(sequence.block_table.iter().map(Block::index));
         let positions = row.start..row.start + row.n_tokens;
         for position in positions.clone() {
             batch.token_ids.push(sequence.tokens()[position as usize]);

@@ -125,11 +125,9 @@ impl Engine {
             submitted,
         };
         // As many places as requests are let in: it is never full.
-        let sent = self
-            .submissions
-            .as_ref()
-            .map(|queue| queue.try_send(submission));
-        if let Some(Ok(())) = sent {
+        if let Some(queue) = &self.submissions
+            && queue.try_send(submission).is_ok()
+        {
             return Ok(receiver);
         }
         self.shared.leave(1);

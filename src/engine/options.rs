@@ -9,7 +9,7 @@ use super::sequence::count;
 use crate::model::BLOCK_LEN;
 
 /// Bounds of an engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Tokens one sequence may hold, answer included; absent: what the model was trained for.
     /// Never more than the model's blocks hold.

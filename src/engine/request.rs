@@ -132,73 +132,21 @@ mod tests {
 
     #[test]
     fn sampling_values_without_a_meaning_are_named_and_extremes_are_not_refused() {
-        let neutral = Sampling::default;
-        let bad = [
-            (
-                "temperature",
-                Sampling {
-                    temperature: -0.1,
-                    ..neutral()
-                },
-            ),
-            (
-                "temperature",
-                Sampling {
-                    temperature: f32::NAN,
-                    ..neutral()
-                },
-            ),
-            (
-                "temperature",
-                Sampling {
-                    temperature: f32::INFINITY,
-                    ..neutral()
-                },
-            ),
-            (
-                "top_p",
-                Sampling {
-                    top_p: 1.1,
-                    ..neutral()
-                },
-            ),
-            (
-                "top_p",
-                Sampling {
-                    top_p: f32::NAN,
-                    ..neutral()
-                },
-            ),
-            (
-                "min_p",
-                Sampling {
-                    min_p: -1.0,
-                    ..neutral()
-                },
-            ),
-            (
-                "repetition_penalty",
-                Sampling {
-                    repetition_penalty: 0.0,
-                    ..neutral()
-                },
-            ),
-            (
-                "presence_penalty",
-                Sampling {
-                    presence_penalty: f32::NAN,
-                    ..neutral()
-                },
-            ),
-            (
-                "frequency_penalty",
-                Sampling {
-                    frequency_penalty: f32::INFINITY,
-                    ..neutral()
-                },
-            ),
+        type Change = fn(&mut Sampling);
+        let bad: [(&str, Change); 9] = [
+            ("temperature", |s| s.temperature = -0.1),
+            ("temperature", |s| s.temperature = f32::NAN),
+            ("temperature", |s| s.temperature = f32::INFINITY),
+            ("top_p", |s| s.top_p = 1.1),
+            ("top_p", |s| s.top_p = f32::NAN),
+            ("min_p", |s| s.min_p = -1.0),
+            ("repetition_penalty", |s| s.repetition_penalty = 0.0),
+            ("presence_penalty", |s| s.presence_penalty = f32::NAN),
+            ("frequency_penalty", |s| s.frequency_penalty = f32::INFINITY),
         ];
-        for (field, sampling) in bad {
+        for (field, change) in bad {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
             match check_sampling(&sampling) {
                 Err(SubmitError::Sampling { name, .. }) => assert_eq!(name, field),
                 other => panic!("{field}: {other:?}"),
@@ -210,7 +158,7 @@ mod tests {
             top_p: 0.0,
             seed: Some(u64::MAX),
             min_tokens: u32::MAX,
-            ..neutral()
+            ..Sampling::default()
         };
         assert_eq!(check_sampling(&extreme), Ok(()));
     }

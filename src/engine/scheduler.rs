@@ -21,6 +21,7 @@ use super::sequence::{SeqId, Sequence, count};
 
 /// Bounds of a step, all at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "each is the most there may be")]
 pub(super) struct StepLimits {
     /// Sequences that hold blocks; a step can always decode all of them.
     pub(super) max_running: usize,
@@ -111,12 +112,11 @@ impl Scheduler {
 
     /// Takes a sequence out, wherever it is; its blocks are free at once.
     pub(super) fn remove(&mut self, id: SeqId) -> Option<Sequence> {
-        let mut sequence = match self.running_index(id) {
-            Ok(index) => self.running.remove(index),
-            Err(_) => {
-                let index = self.waiting.iter().position(|sequence| sequence.id == id)?;
-                self.waiting.remove(index)?
-            }
+        let mut sequence = if let Ok(index) = self.running_index(id) {
+            self.running.remove(index)
+        } else {
+            let index = self.waiting.iter().position(|sequence| sequence.id == id)?;
+            self.waiting.remove(index)?
         };
         self.release_blocks(&mut sequence);
         Some(sequence)

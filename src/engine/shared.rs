@@ -130,7 +130,7 @@ mod tests {
     fn the_heart_beats_only_with_something_to_do_and_afresh_after_idling() {
         let shared = Shared::new(2, EngineSnapshot::default());
         let now = Instant::now();
-        let later = now + Duration::from_secs(600);
+        let later = now + Duration::from_mins(10);
         assert_eq!(shared.snapshot(later).last_step_age, None);
         shared.enter(later).unwrap();
         let stuck = later + Duration::from_secs(70);

@@ -43,6 +43,10 @@ pub(super) fn greatest(logits: &[f32], n: usize, into: &mut Vec<Candidate>) {
     into.sort_unstable_by(likelier_first);
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "sorting compares references"
+)]
 fn likelier_first(a: &Candidate, b: &Candidate) -> Ordering {
     // Not `total_cmp`: 0 and −0 are equally likely.
     b.logit
@@ -63,7 +67,7 @@ mod tests {
             row in prop::collection::vec(-4i8..5, 0..400),
             n in 0usize..500,
         ) {
-            let logits: Vec<f32> = row.iter().map(|l| f32::from(*l) / 4.0 * -1.0).collect();
+            let logits: Vec<f32> = row.iter().map(|l| -f32::from(*l) / 4.0).collect();
             let mut sorted: Vec<(usize, f32)> = logits.iter().copied().enumerate().collect();
             sorted.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
             sorted.truncate(n);

@@ -107,7 +107,7 @@ impl Sampler {
         let token = if self.temperature == 0.0 {
             (0..)
                 .zip(logits)
-                .find(|(_, logit)| **logit == max)
+                .find(|(_, logit)| **logit >= max)
                 .map(|(token, _)| token)
         } else {
             let uniform = random::uniform(self.seed, u64::from(position));

@@ -16,6 +16,7 @@ pub(super) struct Penalties {
 
 impl Penalties {
     /// `None` when all are neutral: then nothing needs to be remembered.
+    #[expect(clippy::float_cmp, reason = "neutral is one value, not those near it")]
     pub(super) fn new(sampling: &Sampling, prompt: &[TokenId]) -> Option<Self> {
         let Sampling {
             repetition_penalty,
@@ -63,12 +64,18 @@ fn finite(logit: f32) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    reason = "the numbers are chosen to have no rounding"
+)]
 mod tests {
     use super::*;
 
     fn penalties(sampling: &Sampling, prompt: &[TokenId], answer: &[TokenId]) -> Penalties {
         let mut penalties = Penalties::new(sampling, prompt).unwrap();
-        answer.iter().for_each(|token| penalties.observe(*token));
+        for token in answer {
+            penalties.observe(*token);
+        }
         penalties
     }
 

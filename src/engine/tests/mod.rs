@@ -19,7 +19,7 @@ use super::{Engine, EngineError, EngineOptions, EngineSnapshot, Event, GenerateR
 use crate::chat::{FinishReason, Sampling, TokenId, Usage};
 
 /// Longer than any test waits on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn start(network: HashNetwork, options: &EngineOptions) -> Engine {
     Engine::start_on(network, "test", options).unwrap()
