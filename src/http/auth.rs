@@ -1,0 +1,202 @@
+//! Who may ask: keys, and for a server without keys the browser's word about where it stands.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The keys that open the server.
+#[derive(Clone)]
+pub struct ApiKeys {
+    /// Hashes, so that comparing takes as long for every key.
+    hashes: Vec<[u8; 32]>,
+}
+
+/// Why a file of keys cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum KeysError {
+    /// No key in it.
+    #[error("the file of keys holds none: write one key a line")]
+    Empty,
+    /// A key no header can carry.
+    #[error("line {line} of the file of keys holds a character that no header can carry")]
+    Unprintable {
+        /// Its number, from 1.
+        line: usize,
+    },
+}
+
+impl ApiKeys {
+    /// Reads keys, one a line; empty lines and lines that begin with `#` are skipped.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub fn parse(text: &str) -> Result<Self, KeysError> {
+        let mut hashes = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let key = line.trim();
+            if key.is_empty() || key.starts_with('#') {
+                continue;
+            }
+            if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(KeysError::Unprintable { line: number });
+            }
+            hashes.push(Sha256::digest(key).into());
+        }
+        if hashes.is_empty() {
+            return Err(KeysError::Empty);
+        }
+        Ok(Self { hashes })
+    }
+
+    fn open(&self, key: &str) -> bool {
+        let hash: [u8; 32] = Sha256::digest(key).into();
+        let matches = self.hashes.iter().map(|known| known.ct_eq(&hash));
+        matches.fold(0.into(), |any, one| any | one).into()
+    }
+}
+
+impl std::fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} API keys", self.hashes.len())
+    }
+}
+
+/// What is wrong with a request's credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No key, or a header that carries none.
+    MissingKey,
+    /// A key that opens nothing.
+    WrongKey,
+    /// A page of another site, or another name for this machine.
+    ForeignOrigin,
+}
+
+/// Checks a request against the keys or, where there are none, against pages of other sites.
+pub(super) fn check(keys: Option<&ApiKeys>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(keys) = keys else {
+        return check_origin(headers);
+    };
+    match key(headers) {
+        None => Err(Refusal::MissingKey),
+        Some(key) if keys.open(key) => Ok(()),
+        Some(_) => Err(Refusal::WrongKey),
+    }
+}
+
+/// The key a request carries, as Bearer or in `x-api-key`.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(key.trim())
+    });
+    let plain = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    bearer.or_else(plain).filter(|key| !key.is_empty())
+}
+
+/// A server without keys answers names of this machine only: a page that had its own name resolved
+/// to a loopback address sends that name, and every page sends its origin.
+fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
+    let host = headers.get(header::HOST).map(|value| value.to_str());
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str());
+    let host_is_here = match host {
+        None => true,
+        Some(host) => host.is_ok_and(is_here),
+    };
+    let origin_is_here = match origin {
+        None => true,
+        Some(origin) => origin.is_ok_and(|origin| {
+            let page = origin
+                .strip_prefix("http://")
+                .or_else(|| origin.strip_prefix("https://"));
+            page.is_some_and(is_here)
+        }),
+    };
+    if host_is_here && origin_is_here {
+        Ok(())
+    } else {
+        Err(Refusal::ForeignOrigin)
+    }
+}
+
+/// Whether an authority (`host` or `host:port`) cannot be a name that a stranger owns.
+fn is_here(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    // An address was not looked up, so nobody could have bent it.
+    host.parse::<IpAddr>().is_ok()
+        || host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn keys_are_read_one_a_line() {
+        let keys = ApiKeys::parse("# team a\nalpha\n\n  beta \r\n").unwrap();
+        for (header, value) in [
+            ("authorization", "Bearer alpha"),
+            ("authorization", "bearer beta"),
+            ("x-api-key", "beta"),
+        ] {
+            assert_eq!(check(Some(&keys), &headers(&[(header, value)])), Ok(()));
+        }
+        let refused = |pairs: &[_]| check(Some(&keys), &headers(pairs)).unwrap_err();
+        assert_eq!(refused(&[]), Refusal::MissingKey);
+        assert_eq!(refused(&[("authorization", "Basic alpha")]), Refusal::MissingKey);
+        assert_eq!(refused(&[("authorization", "Bearer ")]), Refusal::MissingKey);
+        assert_eq!(refused(&[("authorization", "Bearer alphab")]), Refusal::WrongKey);
+        assert_eq!(refused(&[("x-api-key", "# team a")]), Refusal::WrongKey);
+        assert_eq!(format!("{keys:?}"), "2 API keys");
+    }
+
+    #[test]
+    fn a_file_without_keys_opens_nothing() {
+        assert_eq!(ApiKeys::parse("# none\n\n").unwrap_err(), KeysError::Empty);
+        let error = ApiKeys::parse("good\nnot good\n").unwrap_err();
+        assert_eq!(error, KeysError::Unprintable { line: 2 });
+    }
+
+    #[test]
+    fn without_keys_pages_of_other_sites_are_refused() {
+        let allowed: [&[(&'static str, &str)]; 7] = [
+            &[],
+            &[("host", "127.0.0.1:11434")],
+            &[("host", "[::1]:11434")],
+            &[("host", "localhost:11434"), ("origin", "http://localhost:3000")],
+            &[("host", "LOCALHOST")],
+            &[("host", "app.localhost:80")],
+            &[("host", "10.1.2.3:11434")],
+        ];
+        for pairs in allowed {
+            assert_eq!(check(None, &headers(pairs)), Ok(()), "{pairs:?}");
+        }
+        let refused: [&[(&'static str, &str)]; 6] = [
+            &[("host", "evil.example.com")],
+            &[("host", "evil.example.com:11434")],
+            &[("host", "localhost.evil.example.com")],
+            &[("host", "localhost"), ("origin", "https://evil.example.com")],
+            &[("host", "localhost"), ("origin", "null")],
+            &[("host", "127.0.0.1.evil.example.com")],
+        ];
+        for pairs in refused {
+            assert_eq!(check(None, &headers(pairs)), Err(Refusal::ForeignOrigin), "{pairs:?}");
+        }
+    }
+}
