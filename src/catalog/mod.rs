@@ -4,6 +4,7 @@
 //! or lying outside the store's folder ever counts as installed.
 
 mod checked;
+mod disk;
 mod embedded;
 mod error;
 mod fetch;
