@@ -23,7 +23,7 @@ pub use checked::{
     Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
 };
 pub use error::{Error, Near};
-pub use fetch::{FetchError, HubOptions, Secret};
+pub use fetch::{FetchError, HubOptions, PipOptions, Secret};
 pub use manifest::{HubFile, License, LocalFile, Manifest, PackageFile, Source};
 pub use progress::{FetchEvent, Progress};
 pub use store::{InstalledModel, Store, StoreOptions};
