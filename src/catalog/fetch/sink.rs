@@ -2,14 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hyper::body::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::error::FetchError;
-use super::{Workplace, blocking};
+use super::Workplace;
 
 /// Chunks that wait for the disk.
 const QUEUE_LEN: usize = 16;
@@ -26,10 +26,10 @@ impl Sink {
     pub(super) fn open(workplace: &Workplace, path: &Path, start: u64) -> Self {
         let (chunks, inbox) = mpsc::channel(QUEUE_LEN);
         let (workplace, path) = (workplace.clone(), path.to_owned());
-        let writer = tokio::spawn(blocking(move || {
+        let writer = tokio::task::spawn_blocking(move || {
             let _held = workplace;
             write_all(&path, start, inbox).map_err(|error| FetchError::io("writing", &path, error))
-        }));
+        });
         Self { chunks, writer }
     }
 
@@ -60,7 +60,7 @@ fn ended(
     outcome.unwrap_or_else(|error| Err(FetchError::Store(format!("the writer ended: {error}"))))
 }
 
-fn write_all(path: &PathBuf, start: u64, mut inbox: mpsc::Receiver<Bytes>) -> io::Result<()> {
+fn write_all(path: &Path, start: u64, mut inbox: mpsc::Receiver<Bytes>) -> io::Result<()> {
     let mut file: File = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     file.set_len(start)?;
     file.seek(SeekFrom::Start(start))?;
