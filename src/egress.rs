@@ -42,10 +42,7 @@ mod tests {
 
     #[test]
     fn offline_issues_no_permit() {
-        assert_eq!(
-            Egress::new(true).model_fetch().err(),
-            Some(Error::Offline)
-        );
+        assert_eq!(Egress::new(true).model_fetch().err(), Some(Error::Offline));
         assert!(Egress::new(false).model_fetch().is_ok());
     }
 }

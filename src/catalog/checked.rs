@@ -108,8 +108,13 @@ checked!(
 /// A text that begins so is never `..`, an option of a command, or hidden.
 fn is_plain(text: &str, others: &[u8]) -> bool {
     text.len() <= NAME_LONGEST
-        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
 }
 
 /// A SHA-256.
@@ -174,9 +179,27 @@ mod tests {
     #[test]
     fn nothing_that_leads_elsewhere_is_taken() {
         let tricks = [
-            "", ".", "..", "../x", "a/../b", "/etc/passwd", "a//b", "a\\b", "a\0b", ".hidden",
-            "-rf", "--index-url=x", "a b", "a\n", "C:\\x", "\u{2215}x", "a/b/c", "a?x=1", "a%2e",
-            "a#b", "a@b",
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/../b",
+            "/etc/passwd",
+            "a//b",
+            "a\\b",
+            "a\0b",
+            ".hidden",
+            "-rf",
+            "--index-url=x",
+            "a b",
+            "a\n",
+            "C:\\x",
+            "\u{2215}x",
+            "a/b/c",
+            "a?x=1",
+            "a%2e",
+            "a#b",
+            "a@b",
         ];
         for trick in tricks {
             assert!(Id::new(trick).is_err(), "{trick:?}");
@@ -185,7 +208,10 @@ mod tests {
             assert!(Revision::new(trick).is_err(), "{trick:?}");
             assert!(PackageName::new(trick).is_err(), "{trick:?}");
             assert!(PackageVersion::new(trick).is_err(), "{trick:?}");
-            assert!(TemplateName::new(format!("{trick}/x.jinja")).is_err(), "{trick:?}");
+            assert!(
+                TemplateName::new(format!("{trick}/x.jinja")).is_err(),
+                "{trick:?}"
+            );
             if trick != "a/b/c" {
                 assert!(Member::new(format!("{trick}/x.gguf")).is_err(), "{trick:?}");
             }

@@ -85,7 +85,11 @@ impl Error {
     /// An error of the operating system about `path`.
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
-        Self::Io { doing, path, source }
+        Self::Io {
+            doing,
+            path,
+            source,
+        }
     }
 }
 
@@ -109,6 +113,8 @@ fn near_text(near: &Near) -> String {
 }
 
 fn failures_text(failures: &[(String, FetchError)]) -> String {
-    let lines = failures.iter().map(|(source, reason)| format!("{source}: {reason}"));
+    let lines = failures
+        .iter()
+        .map(|(source, reason)| format!("{source}: {reason}"));
     lines.collect::<Vec<_>>().join("; ")
 }

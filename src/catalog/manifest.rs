@@ -101,7 +101,12 @@ impl fmt::Display for Source {
         match self {
             Self::Hub(hub) => write!(f, "hub {}@{}/{}", hub.repo, hub.revision, hub.file),
             Self::Package(package) => {
-                let PackageFile { name, version, member, .. } = package;
+                let PackageFile {
+                    name,
+                    version,
+                    member,
+                    ..
+                } = package;
                 write!(f, "package {name} {version}, {member}")
             }
             Self::File(file) => write!(f, "file {}", file.path.display()),

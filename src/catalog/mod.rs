@@ -53,13 +53,19 @@ impl Catalog {
         let mut read = BTreeMap::new();
         for (id, text) in embedded::MANIFESTS {
             let file = format!("models/{id}.toml");
-            read.insert((*id).to_owned(), (file.clone(), parse(&file, id, text, None)?));
+            read.insert(
+                (*id).to_owned(),
+                (file.clone(), parse(&file, id, text, None)?),
+            );
         }
         for path in overrides.map(manifests_in).transpose()?.unwrap_or_default() {
             let file = path.display().to_string();
-            let text = fs::read_to_string(&path)
-                .map_err(|error| Error::io("reading", &path, error))?;
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+            let text =
+                fs::read_to_string(&path).map_err(|error| Error::io("reading", &path, error))?;
+            let stem = path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy())
+                .unwrap_or_default();
             let manifest = parse(&file, &stem, &text, path.parent())?;
             read.insert(manifest.id.clone(), (file, manifest));
         }
@@ -89,7 +95,10 @@ impl Catalog {
         self.names
             .get(plain)
             .and_then(|&idx| self.manifests.get(idx))
-            .ok_or_else(|| Error::Unknown { name: name.to_owned(), near: self.near(plain) })
+            .ok_or_else(|| Error::Unknown {
+                name: name.to_owned(),
+                near: self.near(plain),
+            })
     }
 
     /// The model that is used where none is named.
@@ -108,7 +117,12 @@ impl Catalog {
     fn near(&self, name: &str) -> Near {
         let close = names::closest(name, self.names.keys().map(String::as_str));
         if close.is_empty() {
-            return Near::All(self.manifests.iter().map(|manifest| manifest.id.clone()).collect());
+            return Near::All(
+                self.manifests
+                    .iter()
+                    .map(|manifest| manifest.id.clone())
+                    .collect(),
+            );
         }
         Near::Names(close.into_iter().map(str::to_owned).collect())
     }
@@ -120,7 +134,10 @@ fn manifests_in(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(reading)? {
         let path = entry.map_err(reading)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             found.push(path);
         }
     }
@@ -133,21 +150,31 @@ fn manifests_in(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
 /// - `stem` — the name of its file, which must be its id
 /// - `folder` — where it lies; `None` for a built-in one
 fn parse(file: &str, stem: &str, text: &str, folder: Option<&Path>) -> Result<Manifest, Error> {
-    let wrong = |problem: String| Error::Manifest { file: file.to_owned(), problem };
+    let wrong = |problem: String| Error::Manifest {
+        file: file.to_owned(),
+        problem,
+    };
     let raw: RawManifest =
         toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
     if raw.id.as_str() != stem {
-        return Err(wrong(format!("id is {:?}: name the file {}.toml", raw.id.as_str(), raw.id)));
+        return Err(wrong(format!(
+            "id is {:?}: name the file {}.toml",
+            raw.id.as_str(),
+            raw.id
+        )));
     }
     if raw.sources.is_empty() {
-        return Err(wrong("sources is empty: a model needs at least one".to_owned()));
+        return Err(wrong(
+            "sources is empty: a model needs at least one".to_owned(),
+        ));
     }
     let template_name = raw.text.template.map(|name| name.to_string());
     let chat_template = match &template_name {
         None => None,
-        Some(name) => Some(template(name, folder).map_err(|reason| {
-            wrong(format!("text.template is {name:?}: {reason}"))
-        })?),
+        Some(name) => Some(
+            template(name, folder)
+                .map_err(|reason| wrong(format!("text.template is {name:?}: {reason}")))?,
+        ),
     };
     let sources = raw.sources.into_iter().map(|source| match source {
         Source::File(LocalFile { path }) => Source::File(LocalFile {
@@ -179,7 +206,10 @@ fn template(name: &str, folder: Option<&Path>) -> Result<String, String> {
     let found = known.iter().find(|(known, _)| *known == name);
     found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| {
         let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
-        format!("there is no such file in templates/; built in are {}", names.join(", "))
+        format!(
+            "there is no such file in templates/; built in are {}",
+            names.join(", ")
+        )
     })
 }
 

@@ -19,7 +19,11 @@ pub(super) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> V
         })
         .collect();
     ranked.sort_unstable();
-    ranked.into_iter().take(SHOWN_MOST).map(|(_, candidate)| candidate).collect()
+    ranked
+        .into_iter()
+        .take(SHOWN_MOST)
+        .map(|(_, candidate)| candidate)
+        .collect()
 }
 
 /// How many letters have to be put in, left out or changed to make one text the other.
@@ -48,9 +52,13 @@ mod tests {
 
     #[test]
     fn distances_are_those_of_the_textbook() {
-        for (left, right, expected) in
-            [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("a", "a", 0)]
-        {
+        for (left, right, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("flaw", "lawn", 2),
+            ("a", "a", 0),
+        ] {
             assert_eq!(distance(left, right), expected, "{left} {right}");
             assert_eq!(distance(right, left), expected, "{right} {left}");
         }

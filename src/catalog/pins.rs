@@ -53,7 +53,10 @@ impl Pins {
             Err(error) if error.kind() == io::ErrorKind::NotFound => PinFile::default(),
             Err(error) => return Err(Error::io("reading", path, error)),
         };
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -100,6 +103,9 @@ mod tests {
         let pins = Pins::load(&path).unwrap();
         assert_eq!(pins.get("hub a/b@main/c.gguf"), Some(&pin(1, Some("abc"))));
         fs::write(&path, "pin = 3").unwrap();
-        assert!(Pins::load(&path).is_err(), "a broken lock file is not silently forgotten");
+        assert!(
+            Pins::load(&path).is_err(),
+            "a broken lock file is not silently forgotten"
+        );
     }
 }

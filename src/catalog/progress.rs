@@ -64,12 +64,18 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub(super) fn new(progress: &'a dyn Progress, total: Option<u64>) -> Self {
-        Self { progress, total, told: None }
+        Self {
+            progress,
+            total,
+            told: None,
+        }
     }
 
     pub(super) fn at(&mut self, done: u64) {
         let is_last = self.total == Some(done);
-        let is_due = self.told.is_none_or(|told| told.elapsed().as_millis() >= TELL_EVERY_MILLIS);
+        let is_due = self
+            .told
+            .is_none_or(|told| told.elapsed().as_millis() >= TELL_EVERY_MILLIS);
         if is_last || is_due {
             self.told = Some(Instant::now());
             let total = self.total;

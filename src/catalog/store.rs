@@ -87,7 +87,10 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn with_options(home: &Path, options: StoreOptions) -> Result<Self, Error> {
-        let store = Self { home: home.to_owned(), options };
+        let store = Self {
+            home: home.to_owned(),
+            options,
+        };
         for folder in ["models", "partial", "pins", "locks"] {
             let path = home.join(folder);
             // A store on a read-only disk can still be read.
@@ -112,7 +115,9 @@ impl Store {
             source => {
                 let model = fetched.as_ref()?;
                 let is_it = model.source == source.to_string()
-                    && source.sha256().is_none_or(|declared| declared == model.sha256);
+                    && source
+                        .sha256()
+                        .is_none_or(|declared| declared == model.sha256);
                 is_it.then(|| model.path.clone())
             }
         })
@@ -171,13 +176,20 @@ impl Store {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::NotInstalled`], [`Error::Io`].
     pub fn verify(&self, id: &str) -> Result<InstalledModel, Error> {
-        let model = self.read_installed(id).ok_or_else(|| self.not_installed(id))?;
-        let got = sha256_of(&model.path).map_err(|error| Error::io("reading", &model.path, error))?;
+        let model = self
+            .read_installed(id)
+            .ok_or_else(|| self.not_installed(id))?;
+        let got =
+            sha256_of(&model.path).map_err(|error| Error::io("reading", &model.path, error))?;
         if got == model.sha256 {
             return Ok(model);
         }
         let (expected, got) = (model.sha256.to_string(), got.to_string());
-        Err(Error::Corrupt { path: model.path, expected, got })
+        Err(Error::Corrupt {
+            path: model.path,
+            expected,
+            got,
+        })
     }
 
     /// Removes the model's file, and what an unfinished fetch of it left. Pins stay.
@@ -190,7 +202,10 @@ impl Store {
     /// [`Error::NotInstalled`], [`Error::Busy`], [`Error::Io`].
     pub fn remove(&self, id: &str) -> Result<u64, Error> {
         let id = Id::new(id).map_err(|_| self.not_installed(id))?;
-        let folders = [self.folder(id.as_str()), self.home.join("partial").join(id.as_str())];
+        let folders = [
+            self.folder(id.as_str()),
+            self.home.join("partial").join(id.as_str()),
+        ];
         if !folders.iter().any(|folder| folder.exists()) {
             return Err(self.not_installed(id.as_str()));
         }
@@ -242,12 +257,19 @@ impl Store {
                     let next = sources.peek().map(ToString::to_string);
                     let reason = error.to_string();
                     tracing::warn!(model = id, source = %name, %reason, "a source gave nothing");
-                    progress.event(FetchEvent::Failed { source: name.clone(), reason, next });
+                    progress.event(FetchEvent::Failed {
+                        source: name.clone(),
+                        reason,
+                        next,
+                    });
                     failures.push((name, error));
                 }
             }
         }
-        Err(Error::NoSource { id: id.to_owned(), failures })
+        Err(Error::NoSource {
+            id: id.to_owned(),
+            failures,
+        })
     }
 
     /// Puts a verified file into its place.
@@ -258,7 +280,10 @@ impl Store {
         fetched: &Fetched,
         workplace: &Workplace,
     ) -> Result<PathBuf, Error> {
-        let (ready, old) = (workplace.folder().join("ready"), workplace.folder().join("old"));
+        let (ready, old) = (
+            workplace.folder().join("ready"),
+            workplace.folder().join("old"),
+        );
         for left_over in [&ready, &old] {
             disk::remove_all(left_over).map_err(|error| Error::io("removing", left_over, error))?;
         }
@@ -291,11 +316,22 @@ impl Store {
         let id = Id::new(id).ok()?.to_string();
         let folder = self.folder(&id);
         let receipt = fs::read_to_string(folder.join(RECEIPT)).ok()?;
-        let Receipt { source, sha256, size_bytes, .. } = toml::from_str(&receipt).ok()?;
+        let Receipt {
+            source,
+            sha256,
+            size_bytes,
+            ..
+        } = toml::from_str(&receipt).ok()?;
         let path = folder.join(format!("{id}.gguf"));
         let meta = fs::metadata(&path).ok()?;
         let is_whole = meta.is_file() && meta.len() == size_bytes;
-        is_whole.then_some(InstalledModel { id, path, size_bytes, sha256, source })
+        is_whole.then_some(InstalledModel {
+            id,
+            path,
+            size_bytes,
+            sha256,
+            source,
+        })
     }
 
     /// Waits for the model's lock.
@@ -338,7 +374,10 @@ impl Store {
     }
 
     fn not_installed(&self, id: &str) -> Error {
-        Error::NotInstalled { id: id.to_owned(), store: self.home.join("models") }
+        Error::NotInstalled {
+            id: id.to_owned(),
+            store: self.home.join("models"),
+        }
     }
 }
 

@@ -17,7 +17,11 @@ fn every_built_in_manifest_parses_and_names_are_unique() {
     let catalog = Catalog::load(None).unwrap();
     assert_eq!(catalog.manifests().len(), embedded::MANIFESTS.len());
     assert_eq!(catalog.default_model().unwrap().id, "smollm2-135m-instruct");
-    let n_names: usize = catalog.manifests().iter().map(|m| 1 + m.aliases.len()).sum();
+    let n_names: usize = catalog
+        .manifests()
+        .iter()
+        .map(|m| 1 + m.aliases.len())
+        .sum();
     assert_eq!(catalog.names.len(), n_names);
     for (alias, id) in [
         ("smollm2", "smollm2-135m-instruct"),
@@ -35,7 +39,13 @@ fn every_built_in_manifest_parses_and_names_are_unique() {
         assert_eq!(catalog.find(alias).unwrap().id, id);
     }
     let llama = catalog.find("llama3").unwrap();
-    assert!(llama.chat_template.as_ref().unwrap().contains("start_header_id"));
+    assert!(
+        llama
+            .chat_template
+            .as_ref()
+            .unwrap()
+            .contains("start_header_id")
+    );
 }
 
 #[test]
@@ -44,7 +54,10 @@ fn an_unknown_name_is_told_its_neighbours() {
     let near = catalog.find("smolm2").unwrap_err().to_string();
     assert_eq!(near, r#"there is no model "smolm2": did you mean smollm2?"#);
     let far = catalog.find("gpt-oss").unwrap_err().to_string();
-    assert!(far.contains("smollm2-135m-instruct, ") || far.contains(", smollm2"), "{far}");
+    assert!(
+        far.contains("smollm2-135m-instruct, ") || far.contains(", smollm2"),
+        "{far}"
+    );
     assert!(catalog.find("../../etc/passwd").is_err());
 }
 
@@ -73,7 +86,10 @@ fn a_folder_adds_and_replaces() {
     let smol = catalog.find("smollm2").unwrap();
     assert_eq!(smol.sources[0].to_string(), "hub me/mine@v1/sub/mine.gguf");
     assert_eq!(smol.chat_template.as_deref(), Some("{{ bos_token }}"));
-    assert!(catalog.find("smollm2:135m").is_err(), "the replaced manifest's aliases are gone");
+    assert!(
+        catalog.find("smollm2:135m").is_err(),
+        "the replaced manifest's aliases are gone"
+    );
 }
 
 /// What is said about a manifest `tiny.toml` with this text.
@@ -91,14 +107,34 @@ fn a_bad_manifest_names_file_key_and_value() {
         ("file.path", "file.pth", "pth"),
         ("[[sources]]", "colour = 1\n[[sources]]", "colour"),
         ("id = \"tiny\"", "", "id"),
-        ("id = \"tiny\"", "id = \"tiny2\"", "name the file tiny2.toml"),
+        (
+            "id = \"tiny\"",
+            "id = \"tiny2\"",
+            "name the file tiny2.toml",
+        ),
         ("id = \"tiny\"", "id = \"../tiny\"", "\"../tiny\""),
         ("[\"tiny:1\"]", "[\"a/b\"]", "\"a/b\""),
-        ("[\"tiny:1\"]", "[\"llama3\"]", "llama-3-8b-instruct has the name \"llama3\""),
+        (
+            "[\"tiny:1\"]",
+            "[\"llama3\"]",
+            "llama-3-8b-instruct has the name \"llama3\"",
+        ),
         ("file.path", "ftp.path", "ftp"),
-        ("[[sources]]", "context_default = 0\n[[sources]]", "context_default"),
-        ("[[sources]]", "[text]\ntemplate = \"../x.jinja\"\n[[sources]]", "\"../x.jinja\""),
-        ("[[sources]]", "[text]\ntemplate = \"no.jinja\"\n[[sources]]", "built in are"),
+        (
+            "[[sources]]",
+            "context_default = 0\n[[sources]]",
+            "context_default",
+        ),
+        (
+            "[[sources]]",
+            "[text]\ntemplate = \"../x.jinja\"\n[[sources]]",
+            "\"../x.jinja\"",
+        ),
+        (
+            "[[sources]]",
+            "[text]\ntemplate = \"no.jinja\"\n[[sources]]",
+            "built in are",
+        ),
     ] {
         let text = TINY.replacen(from, to, 1);
         assert_ne!(text, TINY);
@@ -137,8 +173,16 @@ fn path_tricks_in_sources_are_refused() {
             "0".repeat(64)
         )
     };
-    for (name, version) in [("--index-url", "1"), ("a", "-1"), ("a", "1 --pre"), ("a @ http://x", "1")] {
-        assert!(complaint(&package(name, version)).contains("should be"), "{name} {version}");
+    for (name, version) in [
+        ("--index-url", "1"),
+        ("a", "-1"),
+        ("a", "1 --pre"),
+        ("a @ http://x", "1"),
+    ] {
+        assert!(
+            complaint(&package(name, version)).contains("should be"),
+            "{name} {version}"
+        );
     }
     assert!(complaint(&package("a", "1").replace('0', "x")).contains("64 hexadecimal digits"));
 }

@@ -85,10 +85,15 @@ impl Attempt<'_> {
     async fn run(&self, here: u64) -> Result<(), FetchError> {
         match self.wanted.size_bytes {
             Some(size) if size == here => return Ok(()),
-            Some(size) if size < here => return self.start_over(format!("{here} bytes are too many")),
+            Some(size) if size < here => {
+                return self.start_over(format!("{here} bytes are too many"));
+            }
             _ => {}
         }
-        let response = self.http.get(&self.wanted.url, &self.conditions(here)).await?;
+        let response = self
+            .http
+            .get(&self.wanted.url, &self.conditions(here))
+            .await?;
         let (start, total) = match response.status() {
             StatusCode::OK => (0, self.whole_length(&response)?),
             StatusCode::PARTIAL_CONTENT => match range(&response) {
@@ -101,7 +106,10 @@ impl Attempt<'_> {
             _ => return Err(self.http.refusal(&response.url().clone(), &response)),
         };
         if let Some(expected) = self.wanted.size_bytes.filter(|size| *size != total) {
-            return Err(FetchError::Length { expected, got: total });
+            return Err(FetchError::Length {
+                expected,
+                got: total,
+            });
         }
         self.workplace.check_space(total.saturating_sub(start))?;
         self.remember_tag(&response)?;
@@ -126,14 +134,19 @@ impl Attempt<'_> {
             };
             done = done.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
             if done > total {
-                break Err(FetchError::Length { expected: total, got: done });
+                break Err(FetchError::Length {
+                    expected: total,
+                    got: done,
+                });
             }
             if let Err(error) = sink.write(chunk).await {
                 return Err(self.full(error, total));
             }
             meter.at(done);
         };
-        sink.close().await.map_err(|error| self.full(error, total))?;
+        sink.close()
+            .await
+            .map_err(|error| self.full(error, total))?;
         if matches!(outcome, Err(FetchError::Length { .. })) {
             self.discard()?;
         }
@@ -183,7 +196,9 @@ impl Attempt<'_> {
     fn whole_length(&self, response: &Response) -> Result<u64, FetchError> {
         number(response, &CONTENT_LENGTH)
             .or(self.wanted.size_bytes)
-            .ok_or_else(|| FetchError::NoLength { url: shown(response.url()) })
+            .ok_or_else(|| FetchError::NoLength {
+                url: shown(response.url()),
+            })
     }
 
     fn discard(&self) -> Result<(), FetchError> {
@@ -221,7 +236,11 @@ pub(super) struct Retries<'a> {
 
 impl<'a> Retries<'a> {
     pub(super) fn new(options: &'a HubOptions, progress: &'a dyn Progress) -> Self {
-        Self { options, progress, n_tries: 0 }
+        Self {
+            options,
+            progress,
+            n_tries: 0,
+        }
     }
 
     /// Something arrived: the count begins anew.
@@ -241,17 +260,23 @@ impl<'a> Retries<'a> {
     ) -> Result<(), FetchError> {
         self.n_tries += 1;
         let asked = match &error {
-            FetchError::Status { retry_after_seconds: Some(seconds), .. } => {
-                Duration::from_secs(*seconds)
-            }
+            FetchError::Status {
+                retry_after_seconds: Some(seconds),
+                ..
+            } => Duration::from_secs(*seconds),
             _ => Duration::ZERO,
         };
         let is_hopeless = !(is_lost || error.is_passing());
         if is_hopeless || self.n_tries >= self.options.tries_most || asked > RETRY_AFTER_MOST {
             return Err(error);
         }
-        self.progress.event(FetchEvent::Retrying { reason: error.to_string() });
-        let doubled = self.options.retry_delay.saturating_mul(1 << (self.n_tries - 1).min(6));
+        self.progress.event(FetchEvent::Retrying {
+            reason: error.to_string(),
+        });
+        let doubled = self
+            .options
+            .retry_delay
+            .saturating_mul(1 << (self.n_tries - 1).min(6));
         tokio::time::sleep(doubled.max(asked)).await;
         Ok(())
     }

@@ -173,7 +173,11 @@ pub enum FetchError {
 impl FetchError {
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
-        Self::Io { doing, path, source }
+        Self::Io {
+            doing,
+            path,
+            source,
+        }
     }
 
     /// Whether the same request may well succeed a moment later.

@@ -53,7 +53,11 @@ impl Http {
         if !matches!(endpoint.scheme(), "http" | "https") || !endpoint.has_host() {
             return Err(wrong("it should begin with https://"));
         }
-        let token = options.token.as_ref().map(|token| bearer(token.reveal())).transpose()?;
+        let token = options
+            .token
+            .as_ref()
+            .map(|token| bearer(token.reveal()))
+            .transpose()?;
         // An error says that a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -63,7 +67,13 @@ impl Http {
             .build()
             .map_err(|error| FetchError::Client(innermost(&error)))?;
         let (connect_timeout, stall_timeout) = (options.connect_timeout, options.stall_timeout);
-        Ok(Self { client, endpoint, token, connect_timeout, stall_timeout })
+        Ok(Self {
+            client,
+            endpoint,
+            token,
+            connect_timeout,
+            stall_timeout,
+        })
     }
 
     /// Where the hub has a file.
@@ -90,7 +100,8 @@ impl Http {
             let linked = Facts {
                 sha256: text(headers, &LINKED_ETAG).and_then(sha256_in),
                 size_bytes: text(headers, &LINKED_SIZE).and_then(|size| size.parse().ok()),
-                commit: text(headers, &REPO_COMMIT).and_then(|commit| Revision::new(commit).ok())
+                commit: text(headers, &REPO_COMMIT)
+                    .and_then(|commit| Revision::new(commit).ok())
                     .map(|commit| commit.to_string()),
             };
             if response.status().is_redirection() {
@@ -110,7 +121,9 @@ impl Http {
             }
             let length = text(headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
             return Ok(Facts {
-                sha256: linked.sha256.or_else(|| text(headers, &ETAG).and_then(sha256_in)),
+                sha256: linked
+                    .sha256
+                    .or_else(|| text(headers, &ETAG).and_then(sha256_in)),
                 size_bytes: linked.size_bytes.or(length),
                 commit: linked.commit,
             });
@@ -125,8 +138,8 @@ impl Http {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MOST {
             let response = self.send(Method::GET, &url, headers.clone()).await?;
-            let is_hop = response.status().is_redirection()
-                && response.status() != StatusCode::NOT_MODIFIED;
+            let is_hop =
+                response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED;
             if !is_hop {
                 return Ok(response);
             }
@@ -145,12 +158,18 @@ impl Http {
             headers.insert(AUTHORIZATION, token.clone());
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let request = self.client.request(method, url.clone()).headers(headers).send();
+        let request = self
+            .client
+            .request(method, url.clone())
+            .headers(headers)
+            .send();
         let patience = self.connect_timeout + self.stall_timeout;
         match tokio::time::timeout(patience, request).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.failure(url, &error)),
-            Err(_) => Err(FetchError::Stalled { seconds: patience.as_secs() }),
+            Err(_) => Err(FetchError::Stalled {
+                seconds: patience.as_secs(),
+            }),
         }
     }
 
@@ -163,11 +182,17 @@ impl Http {
             return FetchError::Broken(innermost(error));
         }
         let reason = if error.is_timeout() {
-            format!("no connection within {} s", self.connect_timeout.as_secs_f32())
+            format!(
+                "no connection within {} s",
+                self.connect_timeout.as_secs_f32()
+            )
         } else {
             innermost(error)
         };
-        FetchError::Unreachable { host: host(url), reason }
+        FetchError::Unreachable {
+            host: host(url),
+            reason,
+        }
     }
 
     /// What an answer that is an error means, and what to do about it.
@@ -212,21 +237,30 @@ fn bearer(token: &str) -> Result<HeaderValue, FetchError> {
 
 /// Where a redirect leads, if it may be followed.
 fn next_hop(url: &Url, response: &Response) -> Result<Url, FetchError> {
-    let refused = |reason: String| FetchError::Redirect { url: shown(url), reason };
+    let refused = |reason: String| FetchError::Redirect {
+        url: shown(url),
+        reason,
+    };
     let location = text(response.headers(), &LOCATION)
         .ok_or_else(|| refused("without saying where to".to_owned()))?;
-    let next = url.join(location).map_err(|error| refused(format!("to no address: {error}")))?;
+    let next = url
+        .join(location)
+        .map_err(|error| refused(format!("to no address: {error}")))?;
     match (url.scheme(), next.scheme()) {
         ("https", "https") | ("http", "http" | "https") => Ok(next),
-        (_, scheme) => {
-            Err(refused(format!("to {scheme}://{}: only https is followed", host(&next))))
-        }
+        (_, scheme) => Err(refused(format!(
+            "to {scheme}://{}: only https is followed",
+            host(&next)
+        ))),
     }
 }
 
 fn too_many_redirects(url: &Url) -> FetchError {
     let reason = format!("again after {REDIRECTS_MOST} redirects");
-    FetchError::Redirect { url: shown(url), reason }
+    FetchError::Redirect {
+        url: shown(url),
+        reason,
+    }
 }
 
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -245,7 +279,8 @@ pub(super) fn shown(url: &Url) -> String {
 
 fn host(url: &Url) -> String {
     let name = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
+    url.port()
+        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
 }
 
 /// The last link of the chain of causes, which says what happened.
@@ -267,7 +302,11 @@ mod tests {
     #[test]
     fn checksums_are_read_from_tags() {
         let digits = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
-        for tag in [format!("\"{digits}\""), format!("W/\"{digits}\""), digits.to_owned()] {
+        for tag in [
+            format!("\"{digits}\""),
+            format!("W/\"{digits}\""),
+            digits.to_owned(),
+        ] {
             assert_eq!(sha256_in(&tag), Sha256::parse(digits));
         }
         assert_eq!(sha256_in("\"d41d8cd98f00b204e9800998ecf8427e\""), None);

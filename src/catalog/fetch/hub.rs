@@ -38,11 +38,20 @@ pub(super) async fn fetch(
         return Err(FetchError::Length { expected, got });
     }
     let size_bytes = file.size_bytes.or(facts.size_bytes);
-    let wanted = Wanted { url, sha256, size_bytes };
+    let wanted = Wanted {
+        url,
+        sha256,
+        size_bytes,
+    };
     let path = download(fetcher, &http, &wanted).await?;
     let path = fetcher.verify(path, sha256).await?;
     let meta = std::fs::metadata(&path).map_err(|error| FetchError::io("reading", &path, error))?;
-    Ok(Fetched { path, sha256, size_bytes: meta.len(), commit: facts.commit })
+    Ok(Fetched {
+        path,
+        sha256,
+        size_bytes: meta.len(),
+        commit: facts.commit,
+    })
 }
 
 /// The checksum that counts: all of the manifest's, the pinned and the hub's that are known have to
@@ -64,7 +73,11 @@ fn expected_sha256(
         // A manifest's checksum was chosen by a person; the pin is only what came first.
         (Some(stated), Some(pinned)) if stated != pinned && file.sha256.is_none() => {
             let pins = fetcher.pins.path().to_owned();
-            Err(FetchError::NotAsPinned { stated, pinned, pins })
+            Err(FetchError::NotAsPinned {
+                stated,
+                pinned,
+                pins,
+            })
         }
         _ => Ok(expected.or(pinned)),
     }

@@ -49,7 +49,10 @@ impl Workplace {
     pub(super) fn open(folder: PathBuf, lock: Arc<File>) -> Result<Self, super::Error> {
         std::fs::create_dir_all(&folder)
             .map_err(|error| super::Error::io("creating", &folder, error))?;
-        Ok(Self { folder, _lock: lock })
+        Ok(Self {
+            folder,
+            _lock: lock,
+        })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -64,9 +67,11 @@ impl Workplace {
     /// Refuses early what the disk cannot hold.
     fn check_space(&self, needed: u64) -> Result<(), FetchError> {
         match disk::free_bytes(&self.folder) {
-            Some(free) if free < needed => {
-                Err(FetchError::NoSpace { path: self.folder.clone(), needed, free })
-            }
+            Some(free) if free < needed => Err(FetchError::NoSpace {
+                path: self.folder.clone(),
+                needed,
+                free,
+            }),
             _ => Ok(()),
         }
     }
@@ -89,7 +94,9 @@ impl Fetcher<'_> {
         match source {
             Source::Hub(file) => hub::fetch(self, file, &source.to_string()).await,
             Source::Package(file) => package::fetch(self, file, &source.to_string()).await,
-            Source::File(file) => Err(FetchError::NoFile { path: file.path.clone() }),
+            Source::File(file) => Err(FetchError::NoFile {
+                path: file.path.clone(),
+            }),
         }
     }
 
@@ -117,5 +124,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, FetchError> {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|error| Err(FetchError::Store(format!("a task of the fetch ended: {error}"))))
+        .unwrap_or_else(|error| {
+            Err(FetchError::Store(format!(
+                "a task of the fetch ended: {error}"
+            )))
+        })
 }

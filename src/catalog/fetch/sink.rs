@@ -8,8 +8,8 @@ use hyper::body::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::error::FetchError;
 use super::Workplace;
+use super::error::FetchError;
 
 /// Chunks that wait for the disk.
 const QUEUE_LEN: usize = 16;
@@ -41,7 +41,9 @@ impl Sink {
             return Ok(());
         }
         let failed = ended((&mut self.writer).await);
-        Err(failed.err().unwrap_or_else(|| FetchError::Store("the writer ended early".to_owned())))
+        Err(failed
+            .err()
+            .unwrap_or_else(|| FetchError::Store("the writer ended early".to_owned())))
     }
 
     /// Waits until all is on the disk.
@@ -61,7 +63,11 @@ fn ended(
 }
 
 fn write_all(path: &Path, start: u64, mut inbox: mpsc::Receiver<Bytes>) -> io::Result<()> {
-    let mut file: File = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
     file.set_len(start)?;
     file.seek(SeekFrom::Start(start))?;
     while let Some(chunk) = inbox.blocking_recv() {

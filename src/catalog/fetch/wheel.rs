@@ -32,7 +32,10 @@ pub(super) fn extract(
         return Err(broken(format!("has {member}, but not as a file")));
     }
     if entry.size() != size_bytes {
-        return Err(FetchError::Length { expected: size_bytes, got: entry.size() });
+        return Err(FetchError::Length {
+            expected: size_bytes,
+            got: entry.size(),
+        });
     }
     let writing = |error| FetchError::io("writing", target, error);
     let mut out = File::create(target).map_err(writing)?;
@@ -45,7 +48,10 @@ pub(super) fn extract(
         _ => writing(error),
     })?;
     if got != size_bytes {
-        return Err(FetchError::Length { expected: size_bytes, got });
+        return Err(FetchError::Length {
+            expected: size_bytes,
+            got,
+        });
     }
     out.sync_all().map_err(writing)
 }
