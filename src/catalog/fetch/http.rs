@@ -237,21 +237,23 @@ fn bearer(token: &str) -> Result<HeaderValue, FetchError> {
 
 /// Where a redirect leads, if it may be followed.
 fn next_hop(url: &Url, response: &Response) -> Result<Url, FetchError> {
-    let refused = |reason: String| FetchError::Redirect {
+    leads_to(url, text(response.headers(), &LOCATION)).map_err(|reason| FetchError::Redirect {
         url: shown(url),
         reason,
-    };
-    let location = text(response.headers(), &LOCATION)
-        .ok_or_else(|| refused("without saying where to".to_owned()))?;
+    })
+}
+
+fn leads_to(url: &Url, location: Option<&str>) -> Result<Url, String> {
+    let location = location.ok_or("without saying where to")?;
     let next = url
         .join(location)
-        .map_err(|error| refused(format!("to no address: {error}")))?;
+        .map_err(|error| format!("to no address: {error}"))?;
     match (url.scheme(), next.scheme()) {
         ("https", "https") | ("http", "http" | "https") => Ok(next),
-        (_, scheme) => Err(refused(format!(
+        (_, scheme) => Err(format!(
             "to {scheme}://{}: only https is followed",
             host(&next)
-        ))),
+        )),
     }
 }
 
@@ -310,6 +312,23 @@ mod tests {
             assert_eq!(sha256_in(&tag), Sha256::parse(digits));
         }
         assert_eq!(sha256_in("\"d41d8cd98f00b204e9800998ecf8427e\""), None);
+    }
+
+    #[test]
+    fn redirects_lead_to_no_weaker_place() {
+        let leads = |from: &str, to: Option<&str>| {
+            leads_to(&Url::parse(from).unwrap(), to).map(|url| url.to_string())
+        };
+        assert_eq!(leads("https://h/a/b", Some("/c")).unwrap(), "https://h/c");
+        assert_eq!(
+            leads("https://h/a", Some("https://k/c")).unwrap(),
+            "https://k/c"
+        );
+        for bad in ["http://h/c", "file:///etc/passwd", "ftp://h/c", "//:0"] {
+            assert!(leads("https://h/a", Some(bad)).is_err(), "{bad}");
+        }
+        assert!(leads("http://h/a", Some("file:///etc/passwd")).is_err());
+        assert!(leads("https://h/a", None).is_err());
     }
 
     #[test]

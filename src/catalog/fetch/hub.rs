@@ -43,8 +43,18 @@ pub(super) async fn fetch(
         sha256,
         size_bytes,
     };
+    let had_begun = fetcher.workplace.part(sha256).exists();
     let path = download(fetcher, &http, &wanted).await?;
-    let path = fetcher.verify(path, sha256).await?;
+    let path = match fetcher.verify(path, sha256).await {
+        // What an earlier try left may have been the spoilt part: the whole once more.
+        Err(error @ FetchError::WrongChecksum { .. }) if had_begun => {
+            let reason = error.to_string();
+            fetcher.progress.event(FetchEvent::Retrying { reason });
+            let path = download(fetcher, &http, &wanted).await?;
+            fetcher.verify(path, sha256).await?
+        }
+        verified => verified?,
+    };
     let meta = std::fs::metadata(&path).map_err(|error| FetchError::io("reading", &path, error))?;
     Ok(Fetched {
         path,
