@@ -101,7 +101,7 @@ checked!(
     /// The name of a chat template in `templates/`.
     TemplateName,
     "the name of a .jinja file in the folder `templates`",
-    |text| text.ends_with(".jinja") && is_plain(text, b"._-")
+    |text| text.strip_suffix(".jinja").is_some() && is_plain(text, b"._-")
 );
 
 /// Whether `text` is short, begins with a letter or a digit and holds only those and `others`.

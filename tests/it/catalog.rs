@@ -75,15 +75,13 @@ impl House {
     fn manifest(&self, sources: &[&str]) -> Manifest {
         let folder = self.folder.path().join("catalogue");
         fs::create_dir_all(&folder).unwrap();
-        let sources: String = sources
-            .iter()
-            .map(|source| format!("[[sources]]\n{source}\n"))
-            .collect();
-        fs::write(
-            folder.join("tiny.toml"),
-            format!("id = \"tiny\"\n{sources}"),
-        )
-        .unwrap();
+        let mut text = "id = \"tiny\"\n".to_owned();
+        for source in sources {
+            text += "[[sources]]\n";
+            text += source;
+            text += "\n";
+        }
+        fs::write(folder.join("tiny.toml"), text).unwrap();
         let catalog = Catalog::load(Some(&folder)).unwrap();
         catalog.find("tiny").unwrap().clone()
     }
@@ -106,7 +104,7 @@ impl House {
                     entry.metadata().unwrap().len(),
                 )
             })
-            .filter(|(name, _)| name.ends_with(".part"))
+            .filter(|(name, _)| name.strip_suffix(".part").is_some())
             .collect();
         files.sort();
         files

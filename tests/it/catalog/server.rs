@@ -41,7 +41,7 @@ impl Reply {
         }
     }
 
-    pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
+    pub(super) fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
@@ -167,18 +167,24 @@ fn read(stream: &TcpStream) -> Option<Request> {
 }
 
 fn write(mut stream: &TcpStream, request: &Request, reply: &Reply) -> std::io::Result<()> {
-    let mut head = format!("HTTP/1.1 {} Said\r\nconnection: close\r\n", reply.status);
+    let mut head = Vec::new();
+    write!(
+        head,
+        "HTTP/1.1 {} Said\r\nconnection: close\r\n",
+        reply.status
+    )?;
     for (name, value) in &reply.headers {
-        head += &format!("{name}: {value}\r\n");
+        write!(head, "{name}: {value}\r\n")?;
     }
     if !reply
         .headers
         .iter()
         .any(|(name, _)| name == "content-length")
     {
-        head += &format!("content-length: {}\r\n", reply.body.len());
+        write!(head, "content-length: {}\r\n", reply.body.len())?;
     }
-    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    head.extend(b"\r\n");
+    stream.write_all(&head)?;
     if request.method == "HEAD" {
         return Ok(());
     }
