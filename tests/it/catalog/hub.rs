@@ -38,26 +38,22 @@ async fn a_fetched_model_is_here_pinned_and_not_fetched_again() {
     assert_eq!(server.requests("GET")[0].path, HUB_PATH);
 
     let source = "hub some/model@main/sub/tiny.gguf".to_owned();
-    let total = Some(u64::try_from(content().len()).unwrap());
+    let length = u64::try_from(content().len()).unwrap();
     let events = heard.all();
-    assert_eq!(
-        events[0],
-        FetchEvent::Started {
-            source: source.clone(),
-            total: None
-        }
-    );
+    let started = FetchEvent::Started {
+        source: source.clone(),
+        total: None,
+    };
+    assert_eq!(events[0], started);
     assert_eq!(
         events[events.len() - 2..],
         [FetchEvent::Verifying, FetchEvent::Done]
     );
-    assert!(
-        events.contains(&FetchEvent::Bytes {
-            done: total.unwrap(),
-            total
-        }),
-        "{events:?}"
-    );
+    let whole = FetchEvent::Bytes {
+        done: length,
+        total: Some(length),
+    };
+    assert!(events.contains(&whole), "{events:?}");
 
     let models = store.installed_models().unwrap();
     assert_eq!(models.len(), 1);
