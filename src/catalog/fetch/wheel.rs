@@ -1,7 +1,7 @@
 //! Unpacking one file of a wheel. No name in the archive is ever used as a path.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use zip::ZipArchive;
@@ -39,9 +39,7 @@ pub(super) fn extract(
     }
     let writing = |error| FetchError::io("writing", target, error);
     let mut out = File::create(target).map_err(writing)?;
-    // What the archive says of itself may be a lie: one byte more than declared shows it.
-    let mut bounded = entry.take(size_bytes.saturating_add(1));
-    let got = io::copy(&mut bounded, &mut out).map_err(|error| match error.kind() {
+    let got = copy_bounded(entry, &mut out, size_bytes).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
             unreadable(&error)
         }
@@ -54,4 +52,25 @@ pub(super) fn extract(
         });
     }
     out.sync_all().map_err(writing)
+}
+
+/// Copies at most one byte more than `size_bytes`: what an archive says of itself may be a lie, and
+/// that byte shows it.
+fn copy_bounded(from: impl Read, out: &mut impl Write, size_bytes: u64) -> io::Result<u64> {
+    io::copy(&mut from.take(size_bytes.saturating_add(1)), out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_member_is_cut() {
+        let mut out = Vec::new();
+        assert_eq!(copy_bounded(io::repeat(7), &mut out, 1000).unwrap(), 1001);
+        assert_eq!(out.len(), 1001);
+        let mut out = Vec::new();
+        assert_eq!(copy_bounded(&b"abc"[..], &mut out, 3).unwrap(), 3);
+        assert_eq!(out, b"abc");
+    }
 }

@@ -352,6 +352,19 @@ async fn an_unreachable_hub_says_so_and_the_next_source_is_tried() {
 }
 
 #[tokio::test]
+async fn a_host_that_takes_no_connection_is_given_up_after_the_connect_timeout() {
+    // It takes bytes, but never answers the client's TLS greeting.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut house = House::new(&format!("https://{}", listener.local_addr().unwrap()));
+    assert_eq!(house.hub.connect_timeout, Duration::from_secs(5));
+    house.hub.connect_timeout = Duration::from_millis(300);
+    let begun = Instant::now();
+    let said = refused(&house.store(), &house.on_hub()).await;
+    assert!(said.contains("no connection within 0.3 s"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
 async fn an_address_that_is_none_is_named() {
     for endpoint in ["huggingface.co", "ftp://h", "http://", "file:///etc"] {
         let house = House::new(endpoint);
