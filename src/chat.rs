@@ -49,12 +49,18 @@ pub enum ContentPart {
 impl Message {
     /// A message of one text part.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
-        Self { role, content: vec![ContentPart::Text(text.into())] }
+        Self {
+            role,
+            content: vec![ContentPart::Text(text.into())],
+        }
     }
 
     /// All text of the message, parts joined without a separator.
     pub fn to_text(&self) -> String {
-        self.content.iter().map(|ContentPart::Text(text)| text.as_str()).collect()
+        self.content
+            .iter()
+            .map(|ContentPart::Text(text)| text.as_str())
+            .collect()
     }
 }
 

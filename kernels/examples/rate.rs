@@ -27,7 +27,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let team = Team::new(n_threads, isa);
     let turn = team.take_turn();
     println!("{} threads, {}, {n} x {k}", team.n_threads(), isa.name());
-    let idle = rate(|| Ok(turn.run(team.n_threads(), &|_| {})))?;
+    let idle = rate(|| {
+        turn.run(team.n_threads(), &|_| {});
+        Ok(())
+    })?;
     println!("an empty run: {:.2} us", 1e6 / idle);
     for weight_type in WeightType::ALL {
         let Some(row_bytes) = weight_type.row_bytes(k) else {

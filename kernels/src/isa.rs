@@ -115,15 +115,15 @@ macro_rules! vectorized {
         $(#[$meta])*
         $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             fn plain($($arg: $ty),*) $(-> $ret)? {
-                #[expect(dead_code, reason = "not every body asks")]
                 const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+                let _: bool = FUSED;
                 $body
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2($($arg: $ty),*) $(-> $ret)? {
-                #[expect(dead_code, reason = "not every body asks")]
                 const FUSED: bool = true;
+                let _: bool = FUSED;
                 $body
             }
             match isa {

@@ -1,5 +1,6 @@
 //! From a plan to what the network reads.
 
+use super::blocks::Block;
 use super::scheduler::{Scheduler, StepPlan};
 use super::sequence::count;
 use crate::model::{BLOCK_LEN, Batch};
@@ -14,9 +15,11 @@ pub(super) fn fill(batch: &mut Batch, plan: &StepPlan, scheduler: &Scheduler) {
     batch.cu_seqlens.push(0);
     batch.block_tables.resize_with(plan.rows.len(), Vec::new);
     for (row, block_table) in plan.rows.iter().zip(&mut batch.block_tables) {
-        let Some(sequence) = scheduler.sequence(row.seq) else { continue };
+        let Some(sequence) = scheduler.sequence(row.seq) else {
+            continue;
+        };
         block_table.clear();
-        block_table.extend(sequence.block_table.iter().map(|block| block.index()));
+        block_table.extend(sequence.block_table.iter().map(Block::index));
         let positions = row.start..row.start + row.n_tokens;
         for position in positions.clone() {
             batch.token_ids.push(sequence.tokens()[position as usize]);
@@ -47,7 +50,11 @@ mod tests {
 
     #[test]
     fn rows_follow_each_other_and_point_into_their_own_blocks() {
-        let limits = StepLimits { max_running: 4, max_batch_tokens: 64, max_prompt_tokens: 40 };
+        let limits = StepLimits {
+            max_running: 4,
+            max_batch_tokens: 64,
+            max_prompt_tokens: 40,
+        };
         let mut scheduler = Scheduler::new(limits, 8);
         for (id, n_prompt) in [(0, 33), (1, 50)] {
             let request = GenerateRequest {
@@ -64,10 +71,16 @@ mod tests {
         fill(&mut batch, &plan, &scheduler);
 
         assert_eq!(batch.cu_seqlens, [0, 33, 40]);
-        assert_eq!(batch.token_ids, (100..133).chain(200..207).collect::<Vec<_>>());
+        assert_eq!(
+            batch.token_ids,
+            (100..133).chain(200..207).collect::<Vec<_>>()
+        );
         assert_eq!(batch.positions, (0..33).chain(0..7).collect::<Vec<_>>());
         assert_eq!(batch.block_tables, [vec![0, 1], vec![2, 3]]);
-        assert_eq!(batch.slot_mapping, (0..33).chain(64..71).collect::<Vec<_>>());
+        assert_eq!(
+            batch.slot_mapping,
+            (0..33).chain(64..71).collect::<Vec<_>>()
+        );
         // The first prompt is through, the second is not.
         assert_eq!(batch.logit_rows, [32]);
     }

@@ -25,7 +25,10 @@ pub(super) struct BlockAllocator {
 impl BlockAllocator {
     /// All of `n_blocks` free.
     pub(super) fn new(n_blocks: u32) -> Self {
-        Self { free: (0..n_blocks).rev().collect(), n_holders: vec![0; n_blocks as usize] }
+        Self {
+            free: (0..n_blocks).rev().collect(),
+            n_holders: vec![0; n_blocks as usize],
+        }
     }
 
     /// Blocks in all.
@@ -48,7 +51,10 @@ impl BlockAllocator {
     /// One more share in a block that is held. A shared block may be read, not written.
     #[cfg_attr(
         not(test),
-        expect(dead_code, reason = "sharing begins with the prefix tree; its law is tested now")
+        expect(
+            dead_code,
+            reason = "sharing begins with the prefix tree; its law is tested now"
+        )
     )]
     pub(super) fn share(&mut self, block: &Block) -> Block {
         self.n_holders[block.0 as usize] += 1;
@@ -56,11 +62,22 @@ impl BlockAllocator {
     }
 
     /// True while nobody else holds the block: only then may it be written.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "sharing begins with the prefix tree; its law is tested now"
+        )
+    )]
     pub(super) fn is_exclusive(&self, block: &Block) -> bool {
         self.n_holders[block.0 as usize] == 1
     }
 
     /// Gives a share back; with the last one the block is free.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "it takes the share from its holder"
+    )]
     pub(super) fn release(&mut self, block: Block) {
         let Block(index) = block;
         let n_holders = &mut self.n_holders[index as usize];
@@ -105,7 +122,9 @@ mod tests {
     fn a_random_walk_neither_leaks_nor_frees_twice() {
         let mut random = 0x9e37_79b9_u64;
         let mut next = |n: usize| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (random >> 33) as usize % n
         };
         let mut blocks = BlockAllocator::new(17);

@@ -40,13 +40,23 @@ pub(super) enum Reader {
 
 /// A channel for `n_tokens` tokens and an end.
 pub(super) fn channel(n_tokens: usize) -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(n_tokens.saturating_add(1).min(tokio::sync::Semaphore::MAX_PERMITS))
+    mpsc::channel(
+        n_tokens
+            .saturating_add(1)
+            .min(tokio::sync::Semaphore::MAX_PERMITS),
+    )
 }
 
 impl Client {
     /// A client that has heard nothing.
     pub(super) fn new(events: mpsc::Sender<Event>, submitted: Instant) -> Self {
-        Self { events, submitted, started: None, prefilled: None, paused: None }
+        Self {
+            events,
+            submitted,
+            started: None,
+            prefilled: None,
+            paused: None,
+        }
     }
 
     /// Looks at its channel at `now`; a reader may pause the sequence for at most `patience`.
@@ -56,7 +66,11 @@ impl Client {
         }
         let n_places = self.events.max_capacity() - 1;
         let n_free = self.events.capacity().saturating_sub(1);
-        let n_needed = if self.paused.is_some() { n_places.div_ceil(2) } else { 1 };
+        let n_needed = if self.paused.is_some() {
+            n_places.div_ceil(2)
+        } else {
+            1
+        };
         if n_free >= n_needed {
             self.paused = None;
             return Reader::Ready;
@@ -65,7 +79,10 @@ impl Client {
         if waited <= patience {
             return Reader::Full;
         }
-        Reader::TooSlow(EngineError::SlowReader { waited, n_unread: n_places - n_free })
+        Reader::TooSlow(EngineError::SlowReader {
+            waited,
+            n_unread: n_places - n_free,
+        })
     }
 
     /// A step with its tokens begins.
@@ -92,7 +109,11 @@ impl Client {
             prefill: prefilled.duration_since(started),
             decode: now.duration_since(prefilled),
         };
-        Event::Finished { reason, usage, timings }
+        Event::Finished {
+            reason,
+            usage,
+            timings,
+        }
     }
 }
 
@@ -120,7 +141,10 @@ mod tests {
         client.events.try_send(Event::Token(4)).unwrap();
         client.events.try_send(Event::Token(5)).unwrap();
         assert!(matches!(client.look(now, PATIENCE), Reader::Full));
-        client.events.try_send(Event::Failed(EngineError::Stopped)).unwrap();
+        client
+            .events
+            .try_send(Event::Failed(EngineError::Stopped))
+            .unwrap();
     }
 
     #[test]
@@ -130,9 +154,16 @@ mod tests {
         let mut client = Client::new(events, now);
         client.events.try_send(Event::Token(0)).unwrap();
         assert!(matches!(client.look(now, PATIENCE), Reader::Full));
-        assert!(matches!(client.look(now + PATIENCE, PATIENCE), Reader::Full));
+        assert!(matches!(
+            client.look(now + PATIENCE, PATIENCE),
+            Reader::Full
+        ));
         let late = client.look(now + PATIENCE * 2, PATIENCE);
-        let Reader::TooSlow(EngineError::SlowReader { waited, n_unread: 1 }) = late else {
+        let Reader::TooSlow(EngineError::SlowReader {
+            waited,
+            n_unread: 1,
+        }) = late
+        else {
             panic!("{late:?}");
         };
         assert_eq!(waited, PATIENCE * 2);

@@ -19,6 +19,8 @@ mod scheduler;
 mod sequence;
 mod shared;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -81,9 +83,17 @@ impl Engine {
         };
         let shared = Arc::new(Shared::new(max_live, figures));
         let (submissions, receiver) = sync_channel(max_live);
-        let run_options = RunOptions { n_ctx, reader_timeout: options.reader_timeout };
-        let runner =
-            Runner::new(network, scheduler, run_options, receiver, Arc::clone(&shared));
+        let run_options = RunOptions {
+            n_ctx,
+            reader_timeout: options.reader_timeout,
+        };
+        let runner = Runner::new(
+            network,
+            scheduler,
+            run_options,
+            receiver,
+            Arc::clone(&shared),
+        );
         let thread = thread::Builder::new()
             .name(format!("engine {name}").replace('\0', " "))
             .spawn(move || runner.run())
@@ -109,14 +119,21 @@ impl Engine {
         let submitted = Instant::now();
         self.shared.enter(submitted)?;
         let (events, receiver) = client::channel(self.event_queue_len);
-        let submission = Submission { request, events, submitted };
+        let submission = Submission {
+            request,
+            events,
+            submitted,
+        };
         // As many places as requests are let in: it is never full.
-        let sent = self.submissions.as_ref().map(|queue| queue.try_send(submission));
-        if let Some(Ok(())) = sent {
+        if let Some(queue) = &self.submissions
+            && queue.try_send(submission).is_ok()
+        {
             return Ok(receiver);
         }
         self.shared.leave(1);
-        Err(SubmitError::Stopped { reason: EngineError::Stopped.to_string() })
+        Err(SubmitError::Stopped {
+            reason: EngineError::Stopped.to_string(),
+        })
     }
 
     /// How it does. Cheap, and never waits for a step.

@@ -9,7 +9,7 @@ use super::sequence::count;
 use crate::model::BLOCK_LEN;
 
 /// Bounds of an engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Tokens one sequence may hold, answer included; absent: what the model was trained for.
     /// Never more than the model's blocks hold.
@@ -64,12 +64,19 @@ impl EngineOptions {
     /// Tokens one sequence may hold: alone, it fits into the cache.
     pub(super) fn n_ctx_on(&self, network: &NetworkLimits) -> u32 {
         let n_slots = count(network.n_blocks.saturating_mul(BLOCK_LEN));
-        network.context_length.min(n_slots).min(self.n_ctx.unwrap_or(u32::MAX))
+        network
+            .context_length
+            .min(n_slots)
+            .min(self.n_ctx.unwrap_or(u32::MAX))
     }
 
     /// The bounds of a step: every running sequence can decode in it and have its logits.
     pub(super) fn step_limits_on(&self, network: &NetworkLimits) -> StepLimits {
-        let NetworkLimits { max_batch_tokens, max_logit_rows, .. } = *network;
+        let NetworkLimits {
+            max_batch_tokens,
+            max_logit_rows,
+            ..
+        } = *network;
         StepLimits {
             max_running: self.max_running.min(max_batch_tokens).min(max_logit_rows),
             max_batch_tokens,
@@ -79,7 +86,9 @@ impl EngineOptions {
 
     /// Requests that may wait or run at once.
     pub(super) fn max_live_on(&self, network: &NetworkLimits) -> usize {
-        self.step_limits_on(network).max_running.saturating_add(self.max_waiting)
+        self.step_limits_on(network)
+            .max_running
+            .saturating_add(self.max_waiting)
     }
 }
 
@@ -97,20 +106,38 @@ mod tests {
 
     #[test]
     fn the_networks_bounds_hold_for_every_option() {
-        let options = EngineOptions { n_ctx: Some(500), ..EngineOptions::default() };
+        let options = EngineOptions {
+            n_ctx: Some(500),
+            ..EngineOptions::default()
+        };
         assert_eq!(options.n_ctx_on(&NETWORK), 128);
         assert_eq!(options.step_limits_on(&NETWORK).max_running, 8);
-        let small = EngineOptions { n_ctx: Some(50), ..options };
+        let small = EngineOptions {
+            n_ctx: Some(50),
+            ..options
+        };
         assert_eq!(small.n_ctx_on(&NETWORK), 50);
     }
 
     #[test]
     fn a_bound_of_zero_is_refused_by_name() {
-        let options = EngineOptions { max_running: 0, ..EngineOptions::default() };
+        let options = EngineOptions {
+            max_running: 0,
+            ..EngineOptions::default()
+        };
         let error = options.check(&NETWORK).unwrap_err().to_string();
-        assert_eq!(error, "engine option max_running is 0: it must be at least 1");
-        let network = NetworkLimits { n_blocks: 0, ..NETWORK };
-        let error = EngineOptions::default().check(&network).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "engine option max_running is 0: it must be at least 1"
+        );
+        let network = NetworkLimits {
+            n_blocks: 0,
+            ..NETWORK
+        };
+        let error = EngineOptions::default()
+            .check(&network)
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "engine option n_blocks is 0: it must be at least 1");
     }
 }

@@ -27,10 +27,16 @@ impl GenerateRequest {
         }
         let n_prompt_tokens = count(self.prompt.len());
         if n_prompt_tokens.saturating_add(self.max_new_tokens.min(1)) > n_ctx {
-            return Err(SubmitError::PromptTooLong { n_prompt_tokens, n_ctx });
+            return Err(SubmitError::PromptTooLong {
+                n_prompt_tokens,
+                n_ctx,
+            });
         }
         if let Some(token) = self.prompt.iter().find(|token| **token as usize >= n_vocab) {
-            return Err(SubmitError::TokenOutOfRange { token: *token, n_vocab });
+            return Err(SubmitError::TokenOutOfRange {
+                token: *token,
+                n_vocab,
+            });
         }
         check_sampling(&self.sampling)
     }
@@ -42,15 +48,42 @@ fn check_sampling(sampling: &Sampling) -> Result<(), SubmitError> {
     let from_zero = 0.0..=f32::MAX;
     let above_zero = f32::MIN_POSITIVE..=f32::MAX;
     let laws = [
-        ("temperature", sampling.temperature, from_zero, "at least 0 and finite"),
+        (
+            "temperature",
+            sampling.temperature,
+            from_zero,
+            "at least 0 and finite",
+        ),
         ("top_p", sampling.top_p, share.clone(), "between 0 and 1"),
         ("min_p", sampling.min_p, share, "between 0 and 1"),
-        ("repetition_penalty", sampling.repetition_penalty, above_zero, "above 0 and finite"),
-        ("presence_penalty", sampling.presence_penalty, finite.clone(), "finite"),
-        ("frequency_penalty", sampling.frequency_penalty, finite, "finite"),
+        (
+            "repetition_penalty",
+            sampling.repetition_penalty,
+            above_zero,
+            "above 0 and finite",
+        ),
+        (
+            "presence_penalty",
+            sampling.presence_penalty,
+            finite.clone(),
+            "finite",
+        ),
+        (
+            "frequency_penalty",
+            sampling.frequency_penalty,
+            finite,
+            "finite",
+        ),
     ];
-    match laws.into_iter().find(|(_, value, range, _)| !range.contains(value)) {
-        Some((name, value, _, must_be)) => Err(SubmitError::Sampling { name, value, must_be }),
+    match laws
+        .into_iter()
+        .find(|(_, value, range, _)| !range.contains(value))
+    {
+        Some((name, value, _, must_be)) => Err(SubmitError::Sampling {
+            name,
+            value,
+            must_be,
+        }),
         None => Ok(()),
     }
 }
@@ -74,31 +107,46 @@ mod tests {
         assert_eq!(request(8, 0).check(100, 8), Ok(()));
         assert_eq!(request(7, u32::MAX).check(100, 8), Ok(()));
         let error = request(8, 1).check(100, 8).unwrap_err();
-        assert_eq!(error, SubmitError::PromptTooLong { n_prompt_tokens: 8, n_ctx: 8 });
-        assert!(error.to_string().contains("exceeds the available context size of 8 tokens"));
+        assert_eq!(
+            error,
+            SubmitError::PromptTooLong {
+                n_prompt_tokens: 8,
+                n_ctx: 8
+            }
+        );
+        assert!(
+            error
+                .to_string()
+                .contains("exceeds the available context size of 8 tokens")
+        );
     }
 
     #[test]
     fn a_token_outside_the_vocabulary_is_named() {
         let error = request(8, 1).check(7, 100).unwrap_err();
-        assert_eq!(error.to_string(), "prompt token 7 is outside the vocabulary of 7 tokens");
+        assert_eq!(
+            error.to_string(),
+            "prompt token 7 is outside the vocabulary of 7 tokens"
+        );
     }
 
     #[test]
     fn sampling_values_without_a_meaning_are_named_and_extremes_are_not_refused() {
-        let neutral = Sampling::default;
-        let bad = [
-            ("temperature", Sampling { temperature: -0.1, ..neutral() }),
-            ("temperature", Sampling { temperature: f32::NAN, ..neutral() }),
-            ("temperature", Sampling { temperature: f32::INFINITY, ..neutral() }),
-            ("top_p", Sampling { top_p: 1.1, ..neutral() }),
-            ("top_p", Sampling { top_p: f32::NAN, ..neutral() }),
-            ("min_p", Sampling { min_p: -1.0, ..neutral() }),
-            ("repetition_penalty", Sampling { repetition_penalty: 0.0, ..neutral() }),
-            ("presence_penalty", Sampling { presence_penalty: f32::NAN, ..neutral() }),
-            ("frequency_penalty", Sampling { frequency_penalty: f32::INFINITY, ..neutral() }),
+        type Change = fn(&mut Sampling);
+        let bad: [(&str, Change); 9] = [
+            ("temperature", |s| s.temperature = -0.1),
+            ("temperature", |s| s.temperature = f32::NAN),
+            ("temperature", |s| s.temperature = f32::INFINITY),
+            ("top_p", |s| s.top_p = 1.1),
+            ("top_p", |s| s.top_p = f32::NAN),
+            ("min_p", |s| s.min_p = -1.0),
+            ("repetition_penalty", |s| s.repetition_penalty = 0.0),
+            ("presence_penalty", |s| s.presence_penalty = f32::NAN),
+            ("frequency_penalty", |s| s.frequency_penalty = f32::INFINITY),
         ];
-        for (field, sampling) in bad {
+        for (field, change) in bad {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
             match check_sampling(&sampling) {
                 Err(SubmitError::Sampling { name, .. }) => assert_eq!(name, field),
                 other => panic!("{field}: {other:?}"),
@@ -110,7 +158,7 @@ mod tests {
             top_p: 0.0,
             seed: Some(u64::MAX),
             min_tokens: u32::MAX,
-            ..neutral()
+            ..Sampling::default()
         };
         assert_eq!(check_sampling(&extreme), Ok(()));
     }

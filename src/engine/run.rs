@@ -124,12 +124,16 @@ impl<N: Network> Runner<N> {
     /// engine was dropped.
     fn take_submissions(&mut self, is_blocked: bool) -> bool {
         let mut next = if self.clients.is_empty() {
-            self.submissions.recv().map_err(|_| TryRecvError::Disconnected)
+            self.submissions
+                .recv()
+                .map_err(|_| TryRecvError::Disconnected)
         } else if is_blocked {
-            self.submissions.recv_timeout(LOOK_AGAIN).map_err(|error| match error {
-                RecvTimeoutError::Timeout => TryRecvError::Empty,
-                RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
-            })
+            self.submissions
+                .recv_timeout(LOOK_AGAIN)
+                .map_err(|error| match error {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                })
         } else {
             self.submissions.try_recv()
         };
@@ -146,9 +150,11 @@ impl<N: Network> Runner<N> {
         let id = SeqId(self.next_id);
         self.next_id += 1;
         let seed = RandomState::new().hash_one(self.next_id);
-        self.clients.insert(id, Client::new(submission.events, submission.submitted));
+        self.clients
+            .insert(id, Client::new(submission.events, submission.submitted));
         let n_ctx = self.options.n_ctx;
-        self.scheduler.submit(Sequence::new(id, submission.request, n_ctx, seed));
+        self.scheduler
+            .submit(Sequence::new(id, submission.request, n_ctx, seed));
     }
 
     /// Drops the sequences nobody waits for, pauses those whose reader has no room.
@@ -183,17 +189,24 @@ impl<N: Network> Runner<N> {
         batch::fill(&mut self.batch, plan, &self.scheduler);
         let drawn = self.compute(plan);
         let now = Instant::now();
-        self.measure(plan, now.duration_since(begun));
         match drawn {
             Ok(tokens) => {
-                debug_assert_eq!(tokens.len(), self.batch.logit_rows.len(), "one draw a row");
+                self.measure(plan, now.duration_since(begun));
+                // A sequence without its token would wait for it for ever.
+                let n_wanted = self.batch.logit_rows.len();
+                let n_drawn = tokens.len();
+                assert_eq!(
+                    n_drawn, n_wanted,
+                    "the network gave {n_drawn} rows of logits for {n_wanted}"
+                );
                 let mut tokens = tokens.into_iter();
                 for row in &plan.rows {
-                    let token = if row.wants_logits { tokens.next() } else { None };
+                    let token = row.wants_logits.then(|| tokens.next()).flatten();
                     self.commit(row, token, now);
                 }
             }
             Err(fault) => {
+                tracing::warn!(error = %fault, n_seqs = plan.rows.len(), "a step failed");
                 for row in &plan.rows {
                     self.fail(row.seq, EngineError::Forward(Arc::clone(&fault)));
                 }
@@ -210,15 +223,21 @@ impl<N: Network> Runner<N> {
             let row = rows.next();
             let sequence = row.and_then(|row| scheduler.sequence(row.seq));
             drawn.extend(sequence.map(|sequence| {
-                sequence.sampler.sample(logits, sequence.n_tokens(), scratch)
+                sequence
+                    .sampler
+                    .sample(logits, sequence.n_tokens(), scratch)
             }));
         })?;
         Ok(drawn)
     }
 
     fn commit(&mut self, row: &Row, token: Option<Result<TokenId, EngineError>>, now: Instant) {
-        let Some(sequence) = self.scheduler.sequence_mut(row.seq) else { return };
-        let Some(client) = self.clients.get_mut(&row.seq) else { return };
+        let Some(sequence) = self.scheduler.sequence_mut(row.seq) else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(&row.seq) else {
+            return;
+        };
         sequence.n_computed += row.n_tokens;
         if client.is_prefilling() && (token.is_some() || sequence.is_evaluated()) {
             client.progress(now);
@@ -229,7 +248,8 @@ impl<N: Network> Runner<N> {
                 self.figures.n_generated_total += 1;
                 let reason = sequence.accept(token);
                 if reason != Some(FinishReason::Stop) {
-                    self.outbox.push((client.events.clone(), Event::Token(token)));
+                    self.outbox
+                        .push((client.events.clone(), Event::Token(token)));
                 }
                 reason
             }
@@ -274,7 +294,8 @@ impl<N: Network> Runner<N> {
         let (decodes, prompts): (Vec<&Row>, Vec<&Row>) =
             plan.rows.iter().partition(|row| row.n_tokens == 1);
         if !prompts.is_empty() {
-            self.prefill.add(prompts.iter().map(|row| row.n_tokens).sum(), time);
+            self.prefill
+                .add(prompts.iter().map(|row| row.n_tokens).sum(), time);
         }
         if !decodes.is_empty() {
             self.decode.add(1, time);
@@ -291,7 +312,8 @@ impl<N: Network> Runner<N> {
         self.figures.prefill_tokens_per_second = self.prefill.per_second();
         self.figures.decode_tokens_per_second = self.decode.per_second();
         let n_ended = std::mem::take(&mut self.n_ended);
-        self.shared.publish(self.figures.clone(), n_ended, Instant::now());
+        self.shared
+            .publish(self.figures.clone(), n_ended, Instant::now());
         for (events, event) in self.outbox.drain(..) {
             // There is room, or nobody to hear it: see `client`.
             let _ = events.try_send(event);
@@ -301,9 +323,6 @@ impl<N: Network> Runner<N> {
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
 }
-
-#[cfg(test)]
-#[path = "run_tests.rs"]
-mod tests;

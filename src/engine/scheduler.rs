@@ -21,6 +21,7 @@ use super::sequence::{SeqId, Sequence, count};
 
 /// Bounds of a step, all at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "each is the most there may be")]
 pub(super) struct StepLimits {
     /// Sequences that hold blocks; a step can always decode all of them.
     pub(super) max_running: usize,
@@ -74,7 +75,10 @@ impl Scheduler {
     /// Takes a sequence in, younger than all others. The caller bounds how many, and lets none in
     /// that would not fit alone.
     pub(super) fn submit(&mut self, sequence: Sequence) {
-        debug_assert!(self.waiting.back().is_none_or(|last| last.id < sequence.id), "ids ascend");
+        debug_assert!(
+            self.waiting.back().is_none_or(|last| last.id < sequence.id),
+            "ids ascend"
+        );
         self.waiting.push_back(sequence);
     }
 
@@ -108,20 +112,14 @@ impl Scheduler {
 
     /// Takes a sequence out, wherever it is; its blocks are free at once.
     pub(super) fn remove(&mut self, id: SeqId) -> Option<Sequence> {
-        let mut sequence = match self.running_index(id) {
-            Ok(index) => self.running.remove(index),
-            Err(_) => {
-                let index = self.waiting.iter().position(|sequence| sequence.id == id)?;
-                self.waiting.remove(index)?
-            }
+        let mut sequence = if let Ok(index) = self.running_index(id) {
+            self.running.remove(index)
+        } else {
+            let index = self.waiting.iter().position(|sequence| sequence.id == id)?;
+            self.waiting.remove(index)?
         };
         self.release_blocks(&mut sequence);
         Some(sequence)
-    }
-
-    /// Sequences without blocks.
-    pub(super) fn n_waiting(&self) -> usize {
-        self.waiting.len()
     }
 
     /// Sequences with blocks.
@@ -131,7 +129,10 @@ impl Scheduler {
 
     /// Sequences with blocks that wait for their reader.
     pub(super) fn n_paused(&self) -> usize {
-        self.running.iter().filter(|sequence| sequence.paused).count()
+        self.running
+            .iter()
+            .filter(|sequence| sequence.paused)
+            .count()
     }
 
     /// Blocks of the cache.
@@ -154,7 +155,8 @@ impl Scheduler {
         let ids: Vec<SeqId> = decodes.map(|sequence| sequence.id).collect();
         for id in ids {
             if self.grow(id) {
-                plan.rows.extend(self.sequence(id).map(|sequence| row(sequence, 1)));
+                plan.rows
+                    .extend(self.sequence(id).map(|sequence| row(sequence, 1)));
             }
         }
     }
@@ -162,7 +164,9 @@ impl Scheduler {
     /// Makes room for one more token of a decode. False if it had to give way itself.
     fn grow(&mut self, id: SeqId) -> bool {
         loop {
-            let Ok(index) = self.running_index(id) else { return false };
+            let Ok(index) = self.running_index(id) else {
+                return false;
+            };
             let sequence = &mut self.running[index];
             if sequence.n_slots() > sequence.n_computed as usize {
                 return true;
@@ -181,10 +185,16 @@ impl Scheduler {
             while !self.has_room_for(n_wanted) && self.preempt_paused() {}
             // Preempting may have put paused sequences before it.
             let next = self.waiting.iter().position(|sequence| !sequence.paused);
-            let (true, Some(index)) = (self.has_room_for(n_wanted), next) else { return };
-            let Some(mut sequence) = self.waiting.remove(index) else { return };
+            let (true, Some(index)) = (self.has_room_for(n_wanted), next) else {
+                return;
+            };
+            let Some(mut sequence) = self.waiting.remove(index) else {
+                return;
+            };
             let blocks = &mut self.blocks;
-            sequence.block_table.extend(std::iter::from_fn(|| blocks.allocate()).take(n_wanted));
+            sequence
+                .block_table
+                .extend(std::iter::from_fn(|| blocks.allocate()).take(n_wanted));
             let place = self.running.partition_point(|other| other.id < sequence.id);
             self.running.insert(place, sequence);
         }
@@ -235,7 +245,8 @@ impl Scheduler {
     }
 
     fn running_index(&self, id: SeqId) -> Result<usize, usize> {
-        self.running.binary_search_by_key(&id, |sequence| sequence.id)
+        self.running
+            .binary_search_by_key(&id, |sequence| sequence.id)
     }
 }
 
@@ -251,7 +262,3 @@ fn row(sequence: &Sequence, n_tokens: u32) -> Row {
         wants_logits: n_tokens == sequence.n_pending() && sequence.wants_token(),
     }
 }
-
-#[cfg(test)]
-#[path = "scheduler_tests.rs"]
-mod tests;

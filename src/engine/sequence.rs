@@ -32,12 +32,20 @@ pub(super) struct Sequence {
 impl Sequence {
     /// A sequence that has computed nothing. `seed` is used when the request names none.
     pub(super) fn new(id: SeqId, request: GenerateRequest, n_ctx: u32, seed: u64) -> Self {
-        let GenerateRequest { prompt, sampling, max_new_tokens, stop_tokens } = request;
+        let GenerateRequest {
+            prompt,
+            sampling,
+            max_new_tokens,
+            stop_tokens,
+        } = request;
         let n_prompt = count(prompt.len());
         Self {
             id,
             n_prompt,
-            max_tokens: n_prompt.saturating_add(max_new_tokens).min(n_ctx).max(n_prompt),
+            max_tokens: n_prompt
+                .saturating_add(max_new_tokens)
+                .min(n_ctx)
+                .max(n_prompt),
             sampler: Sampler::new(&sampling, seed, &prompt, &stop_tokens),
             tokens: prompt,
             stop_tokens,
@@ -102,7 +110,10 @@ impl Sequence {
 
     /// What it took so far.
     pub(super) fn usage(&self) -> Usage {
-        Usage { prompt_tokens: self.n_prompt, completion_tokens: self.n_generated() }
+        Usage {
+            prompt_tokens: self.n_prompt,
+            completion_tokens: self.n_generated(),
+        }
     }
 }
 
@@ -136,7 +147,13 @@ mod tests {
         let mut asked = sequence(3, 2, 100);
         assert_eq!(asked.accept(9), None);
         assert_eq!(asked.accept(9), Some(FinishReason::Length));
-        assert_eq!(asked.usage(), Usage { prompt_tokens: 3, completion_tokens: 2 });
+        assert_eq!(
+            asked.usage(),
+            Usage {
+                prompt_tokens: 3,
+                completion_tokens: 2
+            }
+        );
 
         let mut full = sequence(3, u32::MAX, 5);
         assert_eq!(full.accept(9), None);

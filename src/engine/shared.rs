@@ -27,8 +27,16 @@ struct State {
 impl Shared {
     /// Nobody is there yet.
     pub(super) fn new(max_live: usize, figures: EngineSnapshot) -> Self {
-        let state = State { n_live: 0, heartbeat: Instant::now(), failed: None, figures };
-        Self { max_live, state: Mutex::new(state) }
+        let state = State {
+            n_live: 0,
+            heartbeat: Instant::now(),
+            failed: None,
+            figures,
+        };
+        Self {
+            max_live,
+            state: Mutex::new(state),
+        }
     }
 
     /// Lets one more request in.
@@ -37,8 +45,12 @@ impl Shared {
     pub(super) fn enter(&self, now: Instant) -> Result<(), SubmitError> {
         let mut state = self.lock();
         if let Some(reason) = &state.failed {
-            let error = EngineError::Failed { reason: Arc::clone(reason) };
-            return Err(SubmitError::Stopped { reason: error.to_string() });
+            let error = EngineError::Failed {
+                reason: Arc::clone(reason),
+            };
+            return Err(SubmitError::Stopped {
+                reason: error.to_string(),
+            });
         }
         if state.n_live >= self.max_live {
             let n_waiting = state.n_live - state.figures.n_running.min(state.n_live);
@@ -101,11 +113,16 @@ mod tests {
         let now = Instant::now();
         assert_eq!(shared.enter(now), Ok(()));
         assert_eq!(shared.enter(now), Ok(()));
-        assert_eq!(shared.enter(now), Err(SubmitError::QueueFull { n_waiting: 2 }));
+        assert_eq!(
+            shared.enter(now),
+            Err(SubmitError::QueueFull { n_waiting: 2 })
+        );
         shared.leave(1);
         assert_eq!(shared.enter(now), Ok(()));
         shared.fail(&Arc::from("index out of bounds"));
-        let Err(SubmitError::Stopped { reason }) = shared.enter(now) else { panic!("let in") };
+        let Err(SubmitError::Stopped { reason }) = shared.enter(now) else {
+            panic!("let in")
+        };
         assert_eq!(reason, "the engine failed: index out of bounds");
     }
 
@@ -113,11 +130,14 @@ mod tests {
     fn the_heart_beats_only_with_something_to_do_and_afresh_after_idling() {
         let shared = Shared::new(2, EngineSnapshot::default());
         let now = Instant::now();
-        let later = now + Duration::from_secs(600);
+        let later = now + Duration::from_mins(10);
         assert_eq!(shared.snapshot(later).last_step_age, None);
         shared.enter(later).unwrap();
         let stuck = later + Duration::from_secs(70);
-        assert_eq!(shared.snapshot(stuck).last_step_age, Some(Duration::from_secs(70)));
+        assert_eq!(
+            shared.snapshot(stuck).last_step_age,
+            Some(Duration::from_secs(70))
+        );
         shared.publish(EngineSnapshot::default(), 0, stuck);
         assert_eq!(shared.snapshot(stuck).last_step_age, Some(Duration::ZERO));
         shared.publish(EngineSnapshot::default(), 1, stuck);

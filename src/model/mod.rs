@@ -1,19 +1,132 @@
-//! Stub, replaced by its owner.
-#![allow(warnings)]
-use crate::chat::TokenId;
-#[derive(Debug, thiserror::Error)]
-#[error("architecture falcon")]
-pub struct Error;
-pub struct ModelConfig { pub context_length: u32, pub n_vocab: usize }
-impl ModelConfig { pub fn from_gguf(g:&crate::gguf::Gguf)->Result<Self,Error>{ if g.metadata().architecture().unwrap()!="llama" {return Err(Error)}; Ok(Self{context_length:512,n_vocab:384})} }
+//! F2: the network: a batch of tokens in, logits out. The only floor that knows the tensor library.
+//!
+//! Knows nothing of requests: a sequence is a row of a batch and a table of cache blocks.
+
+mod batch;
+mod config;
+mod error;
+mod llama;
+mod memory;
+mod ops;
+mod weights;
+mod workspace;
+
+use std::sync::Arc;
+
+use candle_core::{Storage, Tensor};
+use ingle_kernels::Team;
+
+pub use batch::Batch;
+pub use config::{ModelConfig, Rope};
+pub use error::Error;
+pub use memory::{Limits, Memory};
+
+use crate::gguf::Gguf;
+use llama::Llama;
+use weights::{Weights, read_ahead};
+
+/// Tokens in a block of the KV cache.
 pub const BLOCK_LEN: usize = 32;
-pub struct Limits { pub max_batch_tokens: usize, pub max_logit_rows: usize, pub n_blocks: usize }
-#[derive(Default, Clone, Debug)]
-pub struct Batch { pub token_ids: Vec<TokenId>, pub positions: Vec<u32>, pub cu_seqlens: Vec<u32> , pub slot_mapping: Vec<u32>, pub block_tables: Vec<Vec<u32>>, pub logit_rows: Vec<u32> }
-pub struct Model { c: ModelConfig, l: Limits }
-pub struct Logits<'a>(&'a [f32]);
-impl Logits<'_> { pub fn n_rows(&self)->usize{0} pub fn row(&self,_:usize)->&[f32]{self.0} }
-pub struct Memory { pub weights_bytes:u64, pub kv_bytes:u64, pub workspace_bytes:u64 }
-impl Memory { pub fn estimate(_:&crate::gguf::Gguf,_:&ModelConfig,l:&Limits)->Self{Self{weights_bytes:400_000,kv_bytes:l.n_blocks as u64*2*2*2*16*2*32,workspace_bytes:1000}} }
-impl Model { pub fn config(&self)->&ModelConfig{&self.c} pub fn limits(&self)->&Limits{&self.l} pub fn forward(&mut self,_:&Batch)->Result<Logits<'_>,Error>{Err(Error)}
-pub fn load(_:&crate::gguf::Gguf,_:&ModelConfig,_:Limits,_:std::sync::Arc<ingle_kernels::Team>,p:&mut dyn FnMut(u64,u64))->Result<Self,Error>{Err(Error)} }
+
+/// A network in memory, with its cache.
+#[derive(Debug)]
+pub struct Model {
+    config: ModelConfig,
+    limits: Limits,
+    team: Arc<Team>,
+    llama: Llama,
+    /// The last step's logits on the host.
+    logits: Vec<f32>,
+}
+
+/// The logits of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'a> {
+    values: &'a [f32],
+    n_vocab: usize,
+}
+
+impl Model {
+    /// Loads the network of `gguf`, whose shape is `config`, for steps within `limits`, and reads its
+    /// weights once; `progress` hears of bytes done and in all.
+    ///
+    /// # Errors
+    /// A tensor is missing, unknown, or of another shape or type than the network needs.
+    pub fn load(
+        gguf: &Gguf,
+        config: &ModelConfig,
+        limits: Limits,
+        team: Arc<Team>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, Error> {
+        let weights = Weights::find(gguf, config)?;
+        read_ahead(gguf, progress);
+        Ok(Self {
+            llama: Llama::new(config, weights, &limits)?,
+            config: config.clone(),
+            limits,
+            team,
+            logits: Vec::new(),
+        })
+    }
+
+    /// The shape of the network.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The largest step and the size of the cache.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Computes one step, writing the tokens' keys and values into the cache.
+    ///
+    /// A token's logits depend on its sequence only: they have the same bits in any batch, in any
+    /// chunk of its prompt, on any number of threads.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] for a batch that cannot be; [`Error::Compute`] otherwise. The cache keeps what
+    /// it held, except in the slots the batch names.
+    pub fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, Error> {
+        batch.check(&self.config, &self.limits)?;
+        let turn = self.team.take_turn();
+        let buffer = self.llama.forward(&turn, batch)?;
+        drop(turn);
+        copy_to_host(
+            buffer,
+            batch.logit_rows.len() * self.config.n_vocab,
+            &mut self.logits,
+        )?;
+        Ok(Logits {
+            values: &self.logits,
+            n_vocab: self.config.n_vocab,
+        })
+    }
+}
+
+/// The first `n_values` of a buffer, in place of what `host` held.
+fn copy_to_host(buffer: &Tensor, n_values: usize, host: &mut Vec<f32>) -> Result<(), Error> {
+    let (storage, layout) = buffer.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(candle_core::Error::msg("the logits are on no device that is built").into());
+    };
+    let start = layout.start_offset();
+    host.clear();
+    host.extend_from_slice(&storage.as_slice()?[start..start + n_values]);
+    Ok(())
+}
+
+impl<'a> Logits<'a> {
+    /// Rows: one for each of the batch's `logit_rows`.
+    pub fn n_rows(&self) -> usize {
+        self.values.len() / self.n_vocab
+    }
+
+    /// A row, `[n_vocab]`.
+    ///
+    /// Panics: when there is no such row.
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        &self.values[index * self.n_vocab..(index + 1) * self.n_vocab]
+    }
+}

@@ -266,7 +266,7 @@ impl Loader {
         let text = Text::from_gguf(gguf.metadata(), &text)?;
         let options = EngineOptions {
             n_ctx: Some(n_ctx),
-            ..self.engine.clone()
+            ..self.engine
         };
         let engine = Engine::start(model, id.as_str(), options)?;
         reporter.tell(LoadStage::WarmingUp);

@@ -125,7 +125,7 @@ impl ByteLevel {
                     Err(error) => {
                         outcome = Err(Error::Bpe {
                             problem: error.to_string(),
-                        })
+                        });
                     }
                 }
             }

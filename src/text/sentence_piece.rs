@@ -80,7 +80,7 @@ impl SentencePiece {
             .any(|piece| piece.trim_start_matches(SPACE).contains(SPACE));
         Ok(Self {
             pieces,
-            bytes: all_bytes(bytes)?,
+            bytes: all_bytes(&bytes)?,
             words_are_apart,
         })
     }
@@ -126,10 +126,10 @@ pub(super) fn decode(token: &Token) -> Vec<u8> {
     }
 }
 
-fn all_bytes(tokens: [Option<TokenId>; 256]) -> Result<[TokenId; 256], Error> {
+fn all_bytes(tokens: &[Option<TokenId>; 256]) -> Result<[TokenId; 256], Error> {
     let mut all = [0; 256];
     for ((byte, token), slot) in (0..=u8::MAX).zip(tokens).zip(&mut all) {
-        *slot = token.ok_or(Error::NoFallback { byte })?;
+        *slot = (*token).ok_or(Error::NoFallback { byte })?;
     }
     Ok(all)
 }

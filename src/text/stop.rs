@@ -168,7 +168,7 @@ mod tests {
                 assert_eq!(
                     matcher.push("more"),
                     StopProgress {
-                        text: "".into(),
+                        text: String::new(),
                         matched: true
                     }
                 );

@@ -242,7 +242,7 @@ impl<'ast> Visit<'ast> for ProductCode<'_> {
 fn functions_stay_short_and_product_code_does_not_panic() {
     let (mut long, mut panics) = (Vec::new(), Vec::new());
     for path in [sources("src"), sources("kernels/src")].concat() {
-        if path.file_name().is_some_and(|name| name == "tests.rs") {
+        if path.iter().any(|part| part == "tests" || part == "tests.rs") {
             continue;
         }
         let mut code = ProductCode { path: &path, long: Vec::new(), panics: Vec::new() };

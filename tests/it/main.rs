@@ -7,5 +7,6 @@ mod fixtures;
 mod gguf;
 mod gguf_file;
 mod house_rules;
+mod model;
 mod pool;
 mod text;

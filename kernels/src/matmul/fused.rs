@@ -23,8 +23,9 @@ fn emulated(a: f32, b: f32, c: f32) -> f32 {
     let error = (product - (sum - of_c)) + (c - of_c);
     let bits = sum.to_bits();
     let is_even = bits & 1 == 0;
-    // Neither comparison holds where the sum is infinite: its error is NaN.
-    let odd = if is_even && (error > 0.0 || error < 0.0) {
+    // Where the sum is infinite its error is NaN.
+    let is_inexact = error != 0.0 && !error.is_nan();
+    let odd = if is_even && is_inexact {
         // Away from zero where the error has the sum's sign, else towards it.
         if (error > 0.0) == (sum > 0.0) {
             bits + 1

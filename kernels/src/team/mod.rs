@@ -28,8 +28,6 @@ pub struct Team {
     moved_up: Condvar,
     /// Working memory of each thread, kept from run to run.
     scratch: Vec<Mutex<Vec<f32>>>,
-    /// Working memory of a whole run.
-    shared: Mutex<Vec<f32>>,
 }
 
 /// The turnstile: numbers drawn, and the number whose turn it is.
@@ -83,7 +81,6 @@ impl Team {
             queue: Mutex::default(),
             moved_up: Condvar::new(),
             scratch,
-            shared: Mutex::default(),
         })
     }
 
@@ -165,22 +162,13 @@ impl Turn<'_> {
         });
     }
 
-    /// Lends the run's common working memory of at least `len` values; its content is arbitrary.
-    pub(crate) fn shared_memory(&self, len: usize) -> MutexGuard<'_, Vec<f32>> {
-        let mut memory = lock(&self.team.shared);
-        if memory.len() < len {
-            memory.resize(len, 0.0);
-        }
-        memory
-    }
-
     /// Runs `task(worker_idx, task_idx)`.
     fn run_workers(&self, n_tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
         if n_tasks <= 1 || self.n_threads() == 1 {
             (0..n_tasks).for_each(|task_idx| task(0, task_idx));
             return;
         }
-        let tasks = Tasks::new(n_tasks, task);
+        let tasks = Handout::new(n_tasks, task);
         self.team.crew.run(&|worker_idx| tasks.work(worker_idx));
         if let Some(payload) = tasks
             .panic
@@ -200,19 +188,19 @@ impl Drop for Turn<'_> {
 }
 
 /// Numbered tasks, and who takes which.
-struct Tasks<'a> {
+struct Handout<'a> {
     next: AtomicUsize,
     n_tasks: usize,
-    task: &'a (dyn Fn(usize, usize) + Sync),
+    call: &'a (dyn Fn(usize, usize) + Sync),
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-impl<'a> Tasks<'a> {
+impl<'a> Handout<'a> {
     fn new(n_tasks: usize, task: &'a (dyn Fn(usize, usize) + Sync)) -> Self {
         Self {
             next: AtomicUsize::new(0),
             n_tasks,
-            task,
+            call: task,
             panic: Mutex::new(None),
         }
     }
@@ -224,7 +212,7 @@ impl<'a> Tasks<'a> {
             if task_idx >= self.n_tasks {
                 return;
             }
-            let ran = catch_unwind(AssertUnwindSafe(|| (self.task)(worker_idx, task_idx)));
+            let ran = catch_unwind(AssertUnwindSafe(|| (self.call)(worker_idx, task_idx)));
             if let Err(payload) = ran {
                 lock(&self.panic).get_or_insert(payload);
             }

@@ -25,7 +25,10 @@ pub(super) fn greatest(logits: &[f32], n: usize, into: &mut Vec<Candidate>) {
     for (token, logit) in (0..).zip(logits) {
         // A later token of the threshold's own logit would come after it: strictly greater.
         if *logit > threshold {
-            into.push(Candidate { logit: *logit, token });
+            into.push(Candidate {
+                logit: *logit,
+                token,
+            });
             if into.len() == n_full {
                 into.select_nth_unstable_by(n - 1, likelier_first);
                 into.truncate(n);
@@ -40,9 +43,16 @@ pub(super) fn greatest(logits: &[f32], n: usize, into: &mut Vec<Candidate>) {
     into.sort_unstable_by(likelier_first);
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "sorting compares references"
+)]
 fn likelier_first(a: &Candidate, b: &Candidate) -> Ordering {
     // Not `total_cmp`: 0 and −0 are equally likely.
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.token.cmp(&b.token))
+    b.logit
+        .partial_cmp(&a.logit)
+        .unwrap_or(Ordering::Equal)
+        .then(a.token.cmp(&b.token))
 }
 
 #[cfg(test)]
@@ -57,7 +67,7 @@ mod tests {
             row in prop::collection::vec(-4i8..5, 0..400),
             n in 0usize..500,
         ) {
-            let logits: Vec<f32> = row.iter().map(|l| f32::from(*l) / 4.0 * -1.0).collect();
+            let logits: Vec<f32> = row.iter().map(|l| -f32::from(*l) / 4.0).collect();
             let mut sorted: Vec<(usize, f32)> = logits.iter().copied().enumerate().collect();
             sorted.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
             sorted.truncate(n);
@@ -72,7 +82,11 @@ mod tests {
     #[test]
     fn leaves_out_what_may_never_be_drawn() {
         let mut found = Vec::new();
-        greatest(&[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 2.0], 3, &mut found);
+        greatest(
+            &[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 2.0],
+            3,
+            &mut found,
+        );
         assert_eq!(found.iter().map(|c| c.token).collect::<Vec<_>>(), [3, 1]);
     }
 }

@@ -56,7 +56,11 @@ impl Sampler {
         prompt: &[TokenId],
         stop_tokens: &[TokenId],
     ) -> Self {
-        let n_masked = if sampling.ignore_eos { u32::MAX } else { sampling.min_tokens };
+        let n_masked = if sampling.ignore_eos {
+            u32::MAX
+        } else {
+            sampling.min_tokens
+        };
         let top_k = sampling.top_k.filter(|k| *k > 0);
         Self {
             temperature: sampling.temperature,
@@ -65,7 +69,11 @@ impl Sampler {
             min_p: f64::from(sampling.min_p),
             seed: sampling.seed.unwrap_or(seed),
             penalties: Penalties::new(sampling, prompt),
-            stop_tokens: if n_masked > 0 { stop_tokens.to_vec() } else { Vec::new() },
+            stop_tokens: if n_masked > 0 {
+                stop_tokens.to_vec()
+            } else {
+                Vec::new()
+            },
             n_masked,
             n_generated: 0,
         }
@@ -90,12 +98,17 @@ impl Sampler {
         } else {
             row
         };
-        let max = logits.iter().fold(f32::NEG_INFINITY, |max, l| if *l > max { *l } else { max });
+        let max = logits
+            .iter()
+            .fold(f32::NEG_INFINITY, |max, l| if *l > max { *l } else { max });
         if max == f32::NEG_INFINITY {
             return Err(EngineError::NoTokenLeft { position });
         }
         let token = if self.temperature == 0.0 {
-            (0..).zip(logits).find(|(_, logit)| **logit == max).map(|(token, _)| token)
+            (0..)
+                .zip(logits)
+                .find(|(_, logit)| **logit >= max)
+                .map(|(token, _)| token)
         } else {
             let uniform = random::uniform(self.seed, u64::from(position));
             self.draw(logits, max, uniform, candidates)
@@ -144,13 +157,18 @@ impl Sampler {
         // Measured from the greatest logit, so that no exponential overflows.
         let weight = |logit: f32| f64::from(((logit - max) / self.temperature).exp());
         if self.top_k.is_none() && self.top_p >= 1.0 {
-            let kept = (0..).zip(logits).map(|(token, logit)| (token, weight(*logit)));
+            let kept = (0..)
+                .zip(logits)
+                .map(|(token, logit)| (token, weight(*logit)));
             return pick(kept.filter(|(_, weight)| *weight >= self.min_p), uniform);
         }
         self.likeliest(logits, &weight, candidates);
         let n_kept = candidates.partition_point(|c| weight(c.logit) >= self.min_p);
         let kept = candidates.iter().take(n_kept);
-        pick(kept.map(|candidate| (candidate.token, weight(candidate.logit))), uniform)
+        pick(
+            kept.map(|candidate| (candidate.token, weight(candidate.logit))),
+            uniform,
+        )
     }
 
     /// The tokens top-k and top-p keep, likeliest first.
@@ -162,10 +180,19 @@ impl Sampler {
     ) {
         let (mut n, total) = if let Some(top_k) = self.top_k {
             greatest(logits, top_k, candidates);
-            (top_k, candidates.iter().map(|candidate| weight(candidate.logit)).sum())
+            (
+                top_k,
+                candidates
+                    .iter()
+                    .map(|candidate| weight(candidate.logit))
+                    .sum(),
+            )
         } else {
             greatest(logits, FIRST_LOOK, candidates);
-            (FIRST_LOOK, logits.iter().map(|logit| weight(*logit)).sum::<f64>())
+            (
+                FIRST_LOOK,
+                logits.iter().map(|logit| weight(*logit)).sum::<f64>(),
+            )
         };
         if self.top_p >= 1.0 {
             return;
@@ -189,10 +216,7 @@ impl Sampler {
 }
 
 /// The token at `uniform` of the way through the weights, never one of weight 0.
-fn pick(
-    weighted: impl Iterator<Item = (TokenId, f64)> + Clone,
-    uniform: f64,
-) -> Option<TokenId> {
+fn pick(weighted: impl Iterator<Item = (TokenId, f64)> + Clone, uniform: f64) -> Option<TokenId> {
     let target = uniform * weighted.clone().map(|(_, weight)| weight).sum::<f64>();
     let mut share = 0.0;
     let mut last = None;
@@ -214,7 +238,11 @@ fn guard(row: &[f32], position: u32) -> Result<(), EngineError> {
     }
     let found = (0..).zip(row).find(|(_, logit)| is_bad(logit));
     let (token, value) = found.map_or((0, f32::NAN), |(token, logit)| (token, *logit));
-    Err(EngineError::Logits { position, token, value })
+    Err(EngineError::Logits {
+        position,
+        token,
+        value,
+    })
 }
 
 #[cfg(test)]

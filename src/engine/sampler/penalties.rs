@@ -16,8 +16,14 @@ pub(super) struct Penalties {
 
 impl Penalties {
     /// `None` when all are neutral: then nothing needs to be remembered.
+    #[expect(clippy::float_cmp, reason = "neutral is one value, not those near it")]
     pub(super) fn new(sampling: &Sampling, prompt: &[TokenId]) -> Option<Self> {
-        let Sampling { repetition_penalty, frequency_penalty, presence_penalty, .. } = *sampling;
+        let Sampling {
+            repetition_penalty,
+            frequency_penalty,
+            presence_penalty,
+            ..
+        } = *sampling;
         let neutral =
             repetition_penalty == 1.0 && frequency_penalty == 0.0 && presence_penalty == 0.0;
         (!neutral).then(|| Self {
@@ -58,12 +64,18 @@ fn finite(logit: f32) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    reason = "the numbers are chosen to have no rounding"
+)]
 mod tests {
     use super::*;
 
     fn penalties(sampling: &Sampling, prompt: &[TokenId], answer: &[TokenId]) -> Penalties {
         let mut penalties = Penalties::new(sampling, prompt).unwrap();
-        answer.iter().for_each(|token| penalties.observe(*token));
+        for token in answer {
+            penalties.observe(*token);
+        }
         penalties
     }
 
@@ -74,7 +86,10 @@ mod tests {
 
     #[test]
     fn repetition_falls_on_prompt_and_answer_once_and_always_downwards() {
-        let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        let sampling = Sampling {
+            repetition_penalty: 2.0,
+            ..Sampling::default()
+        };
         let mut logits = [4.0, -4.0, 4.0, -4.0, 0.0];
         penalties(&sampling, &[0, 1, 0], &[4, 4]).apply(&mut logits);
         assert_eq!(logits, [2.0, -8.0, 4.0, -4.0, 0.0]);
@@ -82,12 +97,18 @@ mod tests {
 
     #[test]
     fn presence_counts_once_frequency_each_time_and_both_for_the_answer_only() {
-        let presence = Sampling { presence_penalty: 0.5, ..Sampling::default() };
+        let presence = Sampling {
+            presence_penalty: 0.5,
+            ..Sampling::default()
+        };
         let mut logits = [1.0; 3];
         penalties(&presence, &[0], &[1, 1, 2]).apply(&mut logits);
         assert_eq!(logits, [1.0, 0.5, 0.5]);
 
-        let frequency = Sampling { frequency_penalty: 0.5, ..Sampling::default() };
+        let frequency = Sampling {
+            frequency_penalty: 0.5,
+            ..Sampling::default()
+        };
         let mut logits = [1.0; 3];
         penalties(&frequency, &[0], &[1, 1, 2]).apply(&mut logits);
         assert_eq!(logits, [1.0, 0.0, 0.5]);

@@ -21,8 +21,16 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..N_ROUNDS {
         let [low_0, high_0] = halves(u64::from(MULTIPLIERS[0]) * u64::from(counter[0]));
         let [low_1, high_1] = halves(u64::from(MULTIPLIERS[1]) * u64::from(counter[2]));
-        counter = [high_1 ^ counter[1] ^ key[0], low_1, high_0 ^ counter[3] ^ key[1], low_0];
-        key = [key[0].wrapping_add(KEY_STEPS[0]), key[1].wrapping_add(KEY_STEPS[1])];
+        counter = [
+            high_1 ^ counter[1] ^ key[0],
+            low_1,
+            high_0 ^ counter[3] ^ key[1],
+            low_0,
+        ];
+        key = [
+            key[0].wrapping_add(KEY_STEPS[0]),
+            key[1].wrapping_add(KEY_STEPS[1]),
+        ];
     }
     counter
 }
@@ -30,7 +38,10 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 /// The low and the high half.
 fn halves(n: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = n.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+    [
+        u32::from_le_bytes([a, b, c, d]),
+        u32::from_le_bytes([e, f, g, h]),
+    ]
 }
 
 #[cfg(test)]
@@ -40,7 +51,10 @@ mod tests {
     /// Source: the known answers of the authors' Random123 library, `philox4x32 10`.
     #[test]
     fn gives_the_known_answers() {
-        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(
+            philox([0; 4], [0; 2]),
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+        );
         assert_eq!(
             philox([u32::MAX; 4], [u32::MAX; 2]),
             [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
@@ -59,14 +73,23 @@ mod tests {
         for by_position in [true, false] {
             let mut n_in_bin = [0u32; 64];
             for n in 0..64_000 {
-                let value = if by_position { uniform(42, n) } else { uniform(n, 42) };
+                let value = if by_position {
+                    uniform(42, n)
+                } else {
+                    uniform(n, 42)
+                };
                 assert!((0.0..1.0).contains(&value));
-                let bin = n_in_bin.iter().enumerate().take_while(|(k, _)| *k as f64 / 64.0 <= value);
+                let bin = n_in_bin
+                    .iter()
+                    .enumerate()
+                    .take_while(|(k, _)| *k as f64 / 64.0 <= value);
                 let bin = bin.count() - 1;
                 n_in_bin[bin] += 1;
             }
-            let chi_square: f64 =
-                n_in_bin.iter().map(|n| (f64::from(*n) - 1000.0).powi(2) / 1000.0).sum();
+            let chi_square: f64 = n_in_bin
+                .iter()
+                .map(|n| (f64::from(*n) - 1000.0).powi(2) / 1000.0)
+                .sum();
             // 63 degrees of freedom: one in a million lies above 126.
             assert!(chi_square < 126.0, "chi² {chi_square}");
         }

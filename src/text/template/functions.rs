@@ -73,6 +73,10 @@ fn method(
 
 /// `json.dumps` with `ensure_ascii=False`. Other than the library's own filter it leaves `<`, `>`,
 /// `&` and `'` alone: a prompt is no web page.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature minijinja calls"
+)]
 fn tojson(state: &State<'_, '_>, value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = kwargs.get("indent")?;
     let _: Option<bool> = kwargs.get("ensure_ascii")?;
@@ -97,7 +101,7 @@ fn strftime(format: &str, now: SystemTime) -> String {
         }
         let month_name = pick(&MONTHS, month - 1);
         let day_name = pick(&DAYS, days + 4);
-        text.push_str(&match chars.next() {
+        let part: String = match chars.next() {
             Some('Y') => format!("{year:04}"),
             Some('y') => format!("{:02}", year % 100),
             Some('m') => format!("{month:02}"),
@@ -109,10 +113,10 @@ fn strftime(format: &str, now: SystemTime) -> String {
             Some('b') => month_name.chars().take(3).collect(),
             Some('A') => day_name.into(),
             Some('a') => day_name.chars().take(3).collect(),
-            Some('%') => "%".into(),
+            Some('%') | None => "%".into(),
             Some(other) => format!("%{other}"),
-            None => "%".into(),
-        });
+        };
+        text += &part;
     }
     text
 }

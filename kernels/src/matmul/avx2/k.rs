@@ -162,9 +162,9 @@ pub(super) fn q3(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
         ];
         store_sub_scales(&sub_scales, half, panel);
         let [_, scale] = half_pairs(words(&blocks, 106));
-        panel
-            .iter_mut()
-            .for_each(|group| store_floats(scale, &mut group.scales[half]));
+        for group in panel.iter_mut() {
+            store_floats(scale, &mut group.scales[half]);
+        }
         let third_bits = octets(&blocks, 0);
         for (run_idx, groups) in (0..).zip(panel.chunks_mut(4)) {
             let packed = octets(&blocks, if run_idx == 0 { 32 } else { 64 });
@@ -228,9 +228,9 @@ pub(super) fn q6(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
         let blocks = blocks::<210>(rows, half, first_group / PANEL_GROUPS);
         store_sub_scales(&quads(&blocks, 192), half, panel);
         let [_, scale] = half_pairs(words(&blocks, 206));
-        panel
-            .iter_mut()
-            .for_each(|group| store_floats(scale, &mut group.scales[half]));
+        for group in panel.iter_mut() {
+            store_floats(scale, &mut group.scales[half]);
+        }
         for (run_idx, groups) in panel.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let high_bits = octets(&blocks, 128 + 32 * run_idx);
             for side in 0..2 {

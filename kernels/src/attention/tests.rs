@@ -1,0 +1,265 @@
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::testing::Random;
+use crate::{Isa, Team};
+
+/// A cache and queries of sequences whose blocks lie in a random order.
+struct Case {
+    shape: KvShape,
+    n_heads: usize,
+    sliding_window: Option<u32>,
+    /// The length of each sequence; its last `n_queries` tokens ask.
+    sequences: Vec<(usize, usize)>,
+    tables: Vec<Vec<u32>>,
+    k: Vec<f16>,
+    v: Vec<f16>,
+    q: Vec<f32>,
+}
+
+impl Case {
+    fn new(shape: KvShape, n_heads: usize, sequences: &[(usize, usize)], seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let n_blocks: usize = sequences
+            .iter()
+            .map(|(len, _)| len.div_ceil(shape.block_len))
+            .sum();
+        let mut free: Vec<u32> = (0..u32::try_from(n_blocks + 1).unwrap()).collect();
+        let tables = sequences
+            .iter()
+            .map(|(len, _)| {
+                let n = len.div_ceil(shape.block_len);
+                (0..n)
+                    .map(|_| free.swap_remove(random.below(free.len())))
+                    .collect()
+            })
+            .collect();
+        let n_values = (n_blocks + 1) * shape.block_values();
+        let mut halves =
+            |n| -> Vec<f16> { random.floats(n).into_iter().map(f16::from_f32).collect() };
+        let (k, v) = (halves(n_values), halves(n_values));
+        let n_queries: usize = sequences.iter().map(|(_, n)| n).sum();
+        let q = random.floats(n_queries * n_heads * shape.head_dim);
+        Self {
+            shape,
+            n_heads,
+            sliding_window: None,
+            sequences: sequences.to_vec(),
+            tables,
+            k,
+            v,
+            q,
+        }
+    }
+
+    fn token_len(&self) -> usize {
+        self.n_heads * self.shape.head_dim
+    }
+
+    /// Attends with all queries, or with those of one sequence alone.
+    fn run(&self, isa: Isa, n_threads: usize, only: Option<usize>) -> Vec<f32> {
+        let chosen: Vec<usize> =
+            only.map_or((0..self.sequences.len()).collect(), |only| vec![only]);
+        let mut cu_seqlens = vec![0_u32];
+        let mut positions = Vec::new();
+        let mut q = Vec::new();
+        let mut first = 0;
+        for (i, &(len, n)) in self.sequences.iter().enumerate() {
+            if chosen.contains(&i) {
+                positions.extend((len - n..len).map(|p| u32::try_from(p).unwrap()));
+                q.extend(&self.q[first * self.token_len()..(first + n) * self.token_len()]);
+                cu_seqlens.push(u32::try_from(positions.len()).unwrap());
+            }
+            first += n;
+        }
+        let tables: Vec<&[u32]> = chosen.iter().map(|&i| self.tables[i].as_slice()).collect();
+        let args = AttentionArgs {
+            shape: self.shape,
+            n_heads: self.n_heads,
+            scale: 0.3,
+            sliding_window: self.sliding_window,
+            positions: &positions,
+            cu_seqlens: &cu_seqlens,
+            block_tables: &tables,
+        };
+        let team = Team::new(NonZeroUsize::new(n_threads).unwrap(), isa);
+        let mut out = vec![f32::NAN; q.len()];
+        paged_attention(&team.take_turn(), &args, &q, &self.k, &self.v, &mut out).unwrap();
+        out
+    }
+
+    fn cached(&self, cache: &[f16], sequence: usize, position: usize, kv_head: usize) -> Vec<f64> {
+        let shape = self.shape;
+        let block = self.tables[sequence][position / shape.block_len];
+        let start = shape.start(block, kv_head) + position % shape.block_len * shape.head_dim;
+        let row = &cache[start..start + shape.head_dim];
+        row.iter().map(|half| half.to_f64()).collect()
+    }
+
+    /// The formula, in f64, for one token and head.
+    fn expected(&self, sequence: usize, position: usize, q: &[f32], head: usize) -> Vec<f64> {
+        let kv_head = head / (self.n_heads / self.shape.n_kv_heads);
+        let first = self
+            .sliding_window
+            .map_or(0, |window| (position + 1).saturating_sub(window as usize));
+        let mut total = 0.0;
+        let mut out = vec![0.0; self.shape.head_dim];
+        for seen in first..=position {
+            let k = self.cached(&self.k, sequence, seen, kv_head);
+            let score: f64 = k.iter().zip(q).map(|(k, q)| k * f64::from(*q)).sum();
+            let weight = (score * f64::from(0.3_f32)).exp();
+            total += weight;
+            let v = self.cached(&self.v, sequence, seen, kv_head);
+            out.iter_mut()
+                .zip(v)
+                .for_each(|(out, v)| *out += weight * v);
+        }
+        out.iter().map(|value| value / total).collect()
+    }
+
+    fn check(&self) {
+        let first = self.run(Isa::Scalar, 1, None);
+        let mut tokens = first.chunks_exact(self.token_len());
+        let mut queries = self.q.chunks_exact(self.token_len());
+        for (sequence, &(len, n)) in self.sequences.iter().enumerate() {
+            for position in len - n..len {
+                let heads = tokens.next().unwrap().chunks_exact(self.shape.head_dim);
+                let queries = queries.next().unwrap().chunks_exact(self.shape.head_dim);
+                for (head, (out, q)) in heads.zip(queries).enumerate() {
+                    let expected = self.expected(sequence, position, q, head);
+                    for (out, expected) in out.iter().zip(expected) {
+                        assert!(
+                            (f64::from(*out) - expected).abs() < 1e-5,
+                            "{out} {expected}"
+                        );
+                    }
+                }
+            }
+        }
+        for isa in Isa::available() {
+            assert_eq!(self.run(isa, 3, None), first, "{isa:?}");
+        }
+        let alone: Vec<f32> = (0..self.sequences.len())
+            .flat_map(|i| self.run(Isa::detect(), 2, Some(i)))
+            .collect();
+        assert_eq!(alone, first, "a sequence has the same bits alone");
+    }
+}
+
+const SHAPE: KvShape = KvShape {
+    n_kv_heads: 3,
+    head_dim: 64,
+    block_len: 32,
+};
+
+#[test]
+fn it_is_the_formula_with_the_same_bits_everywhere() {
+    Case::new(
+        SHAPE,
+        9,
+        &[(1, 1), (300, 3), (33, 33), (256, 1), (600, 2)],
+        1,
+    )
+    .check();
+    let odd = KvShape {
+        n_kv_heads: 1,
+        head_dim: 20,
+        block_len: 8,
+    };
+    Case::new(odd, 4, &[(1, 1), (17, 17), (520, 2)], 2).check();
+}
+
+#[test]
+fn a_window_hides_what_lies_before_it() {
+    for window in [1, 5, 32, 100, 256, 300] {
+        let mut case = Case::new(SHAPE, 3, &[(40, 40), (590, 2)], u64::from(window));
+        case.sliding_window = Some(window);
+        case.check();
+    }
+}
+
+#[test]
+fn a_chunk_has_the_same_bits_as_the_whole() {
+    let case = Case::new(SHAPE, 9, &[(300, 300)], 3);
+    let whole = case.run(Isa::detect(), 2, None);
+    for (len, n) in [(300, 1), (300, 44), (270, 14), (1, 1)] {
+        let mut part = Case::new(SHAPE, 9, &[(300, 300)], 3);
+        let tokens = (len - n) * case.token_len()..len * case.token_len();
+        part.sequences = vec![(len, n)];
+        part.q = case.q[tokens.clone()].to_vec();
+        assert_eq!(part.run(Isa::detect(), 2, None), whole[tokens], "{len} {n}");
+    }
+}
+
+#[test]
+fn extreme_scores_neither_overflow_nor_hide_a_nan() {
+    let mut case = Case::new(SHAPE, 3, &[(300, 1)], 4);
+    case.q.iter_mut().for_each(|q| *q *= 3e4);
+    assert!(
+        case.run(Isa::detect(), 1, None)
+            .iter()
+            .all(|value| value.is_finite())
+    );
+    case.q[0] = f32::NAN;
+    let out = case.run(Isa::detect(), 1, None);
+    assert!(out[..64].iter().all(|value| value.is_nan()));
+    assert!(out[64..].iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn keys_and_values_arrive_in_their_slots_and_nowhere_else() {
+    let mut random = Random::new(5);
+    let n_values = 4 * SHAPE.block_values();
+    for isa in Isa::available() {
+        let team = Team::new(NonZeroUsize::new(2).unwrap(), isa);
+        let slots = [127_u32, 0, 33, 5];
+        let src = random.floats(slots.len() * 3 * 64);
+        let mut cache = vec![f16::from_f32(7.0); n_values];
+        write_kv(&team.take_turn(), SHAPE, &src, &slots, &mut cache).unwrap();
+        let mut expected = vec![f16::from_f32(7.0); n_values];
+        for (token, &slot) in slots.iter().enumerate() {
+            for kv_head in 0..3 {
+                let start = SHAPE.start(slot / 32, kv_head) + slot as usize % 32 * 64;
+                for i in 0..64 {
+                    expected[start + i] = f16::from_f32(src[(token * 3 + kv_head) * 64 + i]);
+                }
+            }
+        }
+        assert_eq!(cache, expected);
+    }
+}
+
+#[test]
+fn tables_and_lengths_that_do_not_fit_are_errors() {
+    let team = Team::new(NonZeroUsize::MIN, Isa::Scalar);
+    let turn = team.take_turn();
+    let cache = vec![f16::ZERO; 2 * SHAPE.block_values()];
+    let q = vec![0.0; 3 * 64];
+    let attend = |positions: &[u32], cu_seqlens: &[u32], tables: &[&[u32]], n_heads| {
+        let args = AttentionArgs {
+            shape: SHAPE,
+            n_heads,
+            scale: 1.0,
+            sliding_window: None,
+            positions,
+            cu_seqlens,
+            block_tables: tables,
+        };
+        let mut out = vec![0.0; 3 * 64];
+        paged_attention(&turn, &args, &q, &cache, &cache, &mut out)
+    };
+    assert_eq!(attend(&[0], &[0, 1], &[&[1]], 3), Ok(()));
+    let error = attend(&[0], &[0, 1], &[&[2]], 3).unwrap_err().to_string();
+    assert_eq!(error, "the block is 2, which is not below 2");
+    assert!(attend(&[32], &[0, 1], &[&[1]], 3).is_err());
+    assert!(attend(&[0], &[0, 1], &[&[1]], 4).is_err());
+    assert!(attend(&[0], &[0, 2], &[&[1]], 3).is_err());
+    assert!(attend(&[0], &[1, 1], &[&[1]], 3).is_err());
+    assert!(attend(&[0], &[0, 2, 1], &[&[1], &[1]], 3).is_err());
+    assert!(attend(&[0], &[0], &[&[1]], 3).is_err());
+    assert!(attend(&[], &[0], &[], 3).is_err());
+    let mut cache = cache.clone();
+    assert!(write_kv(&turn, SHAPE, &q, &[64], &mut cache).is_err());
+    assert!(write_kv(&turn, SHAPE, &q, &[0, 1], &mut cache).is_err());
+    assert!(write_kv(&turn, SHAPE, &q, &[0], &mut cache[1..]).is_err());
+}

@@ -1,0 +1,130 @@
+//! How large a model may get, and the bytes it then takes.
+
+use ingle_kernels::quantize::row_words;
+
+use super::BLOCK_LEN;
+use super::config::ModelConfig;
+use crate::gguf::Gguf;
+
+/// The largest step and the size of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens of one step.
+    pub max_batch_tokens: usize,
+    /// Tokens of one step whose logits are wanted.
+    pub max_logit_rows: usize,
+    /// Blocks of the KV cache, [`BLOCK_LEN`] tokens each.
+    pub n_blocks: usize,
+}
+
+impl Limits {
+    /// Positions a sequence can reach: what the model was trained for, if the cache holds it.
+    pub(super) fn n_positions(&self, config: &ModelConfig) -> usize {
+        let n_slots = self.n_blocks.saturating_mul(BLOCK_LEN);
+        n_slots.min(config.context_length as usize)
+    }
+}
+
+/// What a model takes. Units: bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The weights, used in place from the mapped file.
+    pub weights_bytes: u64,
+    /// The KV cache.
+    pub kv_bytes: u64,
+    /// The buffers of the largest step and the tables of positions.
+    pub workspace_bytes: u64,
+}
+
+impl Memory {
+    /// Estimates a model before it is loaded.
+    pub fn estimate(gguf: &Gguf, config: &ModelConfig, limits: &Limits) -> Self {
+        let weights_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes()).sum();
+        let f32s = Sizes::new(config, limits).total();
+        let rope = limits.n_positions(config).saturating_mul(config.rope.dim);
+        let workspace = f32s.saturating_add(rope);
+        Self {
+            weights_bytes,
+            kv_bytes: bytes(kv_values(config, limits).saturating_mul(config.n_layers), 2),
+            workspace_bytes: bytes(workspace, 4),
+        }
+    }
+}
+
+fn bytes(n_values: usize, each: u64) -> u64 {
+    (n_values as u64).saturating_mul(each)
+}
+
+/// Values in one layer's cache, keys and values together.
+pub(super) fn kv_values(config: &ModelConfig, limits: &Limits) -> usize {
+    [config.n_kv_heads, BLOCK_LEN, config.head_dim, 2]
+        .into_iter()
+        .fold(limits.n_blocks, usize::saturating_mul)
+}
+
+/// Elements of each buffer of the workspace, four bytes each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// `[max_batch_tokens, n_embd]`: the residual stream, and the same normalised.
+    pub(super) state: usize,
+    /// `[max_batch_tokens, n_heads * head_dim]`: queries, and what attention makes of them.
+    pub(super) heads: usize,
+    /// `[max_batch_tokens, n_kv_heads * head_dim]`: keys and values.
+    pub(super) kv_heads: usize,
+    /// `[max_batch_tokens, n_ff]`: gate, up and their product.
+    pub(super) ff: usize,
+    /// `[max_batch_tokens, row_words(longest row)]`: quantised activations.
+    pub(super) words: usize,
+    /// `[max_logit_rows, n_embd]`: the rows whose logits are wanted.
+    pub(super) picked: usize,
+    /// `[max_logit_rows, n_vocab]`.
+    pub(super) logits: usize,
+}
+
+impl Sizes {
+    pub(super) fn new(config: &ModelConfig, limits: &Limits) -> Self {
+        let ModelConfig {
+            n_embd,
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            n_ff,
+            n_vocab,
+            ..
+        } = *config;
+        let tokens = |n: usize| n.saturating_mul(limits.max_batch_tokens);
+        let rows = |n: usize| n.saturating_mul(limits.max_logit_rows);
+        let (heads, kv_heads) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let longest = n_embd.max(heads).max(n_ff);
+        Self {
+            state: tokens(n_embd),
+            heads: tokens(heads),
+            kv_heads: tokens(kv_heads),
+            ff: tokens(n_ff),
+            // The logits' rows are quantised too, and may be more than a small step has tokens.
+            words: tokens(row_words(longest)).max(rows(row_words(n_embd))),
+            picked: rows(n_embd),
+            logits: rows(n_vocab),
+        }
+    }
+
+    /// All buffers together.
+    fn total(&self) -> usize {
+        let Self {
+            state,
+            heads,
+            kv_heads,
+            ff,
+            words,
+            picked,
+            logits,
+        } = *self;
+        // The logits stand once more on the host.
+        [
+            state, state, heads, heads, kv_heads, kv_heads, ff, ff, ff, words, picked, picked,
+            logits, logits,
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
+    }
+}

@@ -1,0 +1,104 @@
+//! The operations of the network: in-place custom operations on candle tensors.
+//!
+//! Each struct carries what one call needs beside its tensors (packed weights, the step's metadata,
+//! the team's turn) and works on the first elements of its buffers, which are as large as the largest
+//! step. The processor's side calls `ingle_kernels`.
+
+mod embed;
+mod gather;
+mod linear;
+mod paged_attention;
+mod quantize;
+mod rms_norm;
+mod rope;
+mod silu_mul;
+mod write_kv;
+
+pub(super) use embed::Embed;
+pub(super) use gather::Gather;
+pub(super) use linear::Linear;
+pub(super) use paged_attention::PagedAttention;
+pub(super) use quantize::Quantize;
+pub(super) use rms_norm::RmsNorm;
+pub(super) use rope::Rope;
+pub(super) use silu_mul::SiluMul;
+pub(super) use write_kv::WriteKv;
+
+use candle_core::{CpuStorage, Error, Layout, Result, WithDType};
+use half::f16;
+use ingle_kernels::ShapeError;
+
+/// The first `n` elements of a buffer.
+fn first<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout, n: usize) -> Result<&'a [T]> {
+    let values = storage.as_slice::<T>()?;
+    let start = layout.start_offset();
+    values
+        .get(start..start.saturating_add(n))
+        .ok_or_else(|| too_short(values.len(), start, n))
+}
+
+/// The first `n` elements of a buffer of floats, to write.
+fn first_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout, n: usize) -> Result<&'a mut [f32]> {
+    match storage {
+        CpuStorage::F32(values) => part_mut(values, layout, n),
+        other => Err(wrong_type("f32", other)),
+    }
+}
+
+/// The first `n` elements of a buffer of words, to write.
+fn first_words_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+    n: usize,
+) -> Result<&'a mut [u32]> {
+    match storage {
+        CpuStorage::U32(values) => part_mut(values, layout, n),
+        other => Err(wrong_type("u32", other)),
+    }
+}
+
+/// Both halves of a cache, keys and values.
+fn halves<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f16], &'a [f16])> {
+    let n_values = layout.shape().elem_count();
+    Ok(first(storage, layout, n_values)?.split_at(n_values / 2))
+}
+
+/// Both halves of a cache, to write.
+fn halves_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<(&'a mut [f16], &'a mut [f16])> {
+    let n_values = layout.shape().elem_count();
+    match storage {
+        CpuStorage::F16(values) => {
+            Ok(part_mut(values, layout, n_values)?.split_at_mut(n_values / 2))
+        }
+        other => Err(wrong_type("f16", other)),
+    }
+}
+
+fn part_mut<'a, T>(values: &'a mut [T], layout: &Layout, n: usize) -> Result<&'a mut [T]> {
+    let (len, start) = (values.len(), layout.start_offset());
+    values
+        .get_mut(start..start.saturating_add(n))
+        .ok_or_else(|| too_short(len, start, n))
+}
+
+fn too_short(len: usize, start: usize, n: usize) -> Error {
+    Error::msg(format!(
+        "a buffer of {len} elements has no {n} from {start} on"
+    ))
+}
+
+fn wrong_type(expected: &str, storage: &CpuStorage) -> Error {
+    use candle_core::backend::BackendStorage;
+    Error::msg(format!(
+        "a buffer of {expected} is needed, not of {:?}",
+        storage.dtype()
+    ))
+}
+
+/// A kernel's complaint as the tensor library's.
+fn shape(error: ShapeError) -> Error {
+    Error::wrap(error)
+}

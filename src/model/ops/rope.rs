@@ -1,0 +1,31 @@
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result};
+use ingle_kernels::{RopeTable, Turn};
+
+use super::{first_mut, shape};
+
+/// Turns the heads of every token by its position: `[n_tokens, n_heads, head_dim]`.
+pub(in crate::model) struct Rope<'a> {
+    pub(in crate::model) turn: &'a Turn<'a>,
+    pub(in crate::model) n_heads: usize,
+    pub(in crate::model) head_dim: usize,
+    pub(in crate::model) positions: &'a [u32],
+    pub(in crate::model) table: &'a RopeTable,
+}
+
+impl InplaceOp1 for Rope<'_> {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Self {
+            turn,
+            n_heads,
+            head_dim,
+            positions,
+            table,
+        } = *self;
+        let x = first_mut(x, layout, positions.len() * n_heads * head_dim)?;
+        ingle_kernels::rope::rope(turn, x, n_heads, head_dim, positions, table).map_err(shape)
+    }
+}

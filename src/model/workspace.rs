@@ -1,0 +1,69 @@
+//! The buffers of a step, allocated once for the largest one.
+
+use candle_core::{DType, Device, Tensor};
+use half::f16;
+use half::vec::HalfBitsVecExt;
+
+use super::config::ModelConfig;
+use super::error::Error;
+use super::memory::{Limits, Sizes, kv_values};
+
+/// One tensor a buffer: an operation may not read the storage it writes.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    /// The residual stream.
+    pub(super) state: Tensor,
+    /// The same, normalised.
+    pub(super) normed: Tensor,
+    pub(super) q: Tensor,
+    pub(super) k: Tensor,
+    pub(super) v: Tensor,
+    /// What attention makes of the queries.
+    pub(super) attended: Tensor,
+    pub(super) gate: Tensor,
+    pub(super) up: Tensor,
+    /// The gated product of the two.
+    pub(super) gated: Tensor,
+    /// Quantised activations, made from whichever buffer is multiplied next.
+    pub(super) words: Tensor,
+    /// The rows whose logits are wanted.
+    pub(super) picked: Tensor,
+    /// The same, normalised.
+    pub(super) picked_normed: Tensor,
+    pub(super) logits: Tensor,
+}
+
+impl Workspace {
+    pub(super) fn new(config: &ModelConfig, limits: &Limits) -> Result<Self, Error> {
+        let sizes = Sizes::new(config, limits);
+        // At least one element: an empty tensor has no storage to speak of.
+        let floats = |n: usize| Tensor::zeros(n.max(1), DType::F32, &Device::Cpu);
+        Ok(Self {
+            state: floats(sizes.state)?,
+            normed: floats(sizes.state)?,
+            q: floats(sizes.heads)?,
+            k: floats(sizes.kv_heads)?,
+            v: floats(sizes.kv_heads)?,
+            attended: floats(sizes.heads)?,
+            gate: floats(sizes.ff)?,
+            up: floats(sizes.ff)?,
+            gated: floats(sizes.ff)?,
+            words: Tensor::zeros(sizes.words.max(1), DType::U32, &Device::Cpu)?,
+            picked: floats(sizes.picked)?,
+            picked_normed: floats(sizes.picked)?,
+            logits: floats(sizes.logits)?,
+        })
+    }
+}
+
+/// The cache of every layer: `[2, n_blocks, n_kv_heads, BLOCK_LEN, head_dim]`, keys before values.
+///
+/// Its pages come from the system as they are first written: an idle cache takes address space only.
+pub(super) fn kv_cache(config: &ModelConfig, limits: &Limits) -> Result<Vec<Tensor>, Error> {
+    let n_values = kv_values(config, limits);
+    let layer = |_| {
+        let zeros: Vec<f16> = vec![0_u16; n_values].reinterpret_into();
+        Ok(Tensor::from_vec(zeros, n_values, &Device::Cpu)?)
+    };
+    (0..config.n_layers).map(layer).collect()
+}
