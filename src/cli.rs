@@ -1,3 +1,5 @@
 //! The command line.
 
+mod fetch_bar;
 mod inspect;
+mod models;

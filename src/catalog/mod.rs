@@ -1,15 +1,217 @@
-//! Stub.
-#![allow(warnings)]
-use std::path::*;
-#[derive(Clone)]
-pub struct Manifest { pub id: String, pub chat_template: Option<String>, pub stop_tokens: Vec<String>, pub context_default: Option<u32> }
-#[derive(Debug, thiserror::Error)]
-#[error("near smollm2")]
-pub struct Error;
-pub struct Catalog(Manifest);
-impl Catalog { pub fn load(_:Option<&Path>)->Result<Self,Error>{Ok(Self(Manifest{id:"smollm2".into(),chat_template:None,stop_tokens:vec![],context_default:None}))} pub fn find(&self, name:&str)->Result<&Manifest, Error> {if name=="smollm2" {Ok(&self.0)} else {Err(Error)}} pub fn manifests(&self)->&[Manifest]{&[]} }
-pub struct Store;
-impl Store { pub fn open(_:&Path)->Result<Self,Error>{Ok(Self)} pub fn installed(&self, _m:&Manifest)->Option<PathBuf>{None} 
-pub async fn fetch(&self, _m: &Manifest, _permit: &crate::egress::ModelFetch, _progress: &dyn Progress)->Result<PathBuf,Error>{todo!()} }
-pub trait Progress: Send+Sync { fn event(&self, e: FetchEvent); }
-pub enum FetchEvent { Started{source:String, total:Option<u64>}, Bytes{done:u64,total:Option<u64>}, Failed{source:String, reason:String, next:Option<String>}, Verifying, Done }
+//! F1: which models exist, where their files come from, and which are here.
+//!
+//! A [`Catalog`] is read from manifests, a [`Store`] holds files. Nothing half-written, unverified
+//! or lying outside the store's folder ever counts as installed.
+
+mod checked;
+mod disk;
+mod embedded;
+mod error;
+mod fetch;
+mod manifest;
+mod names;
+mod pins;
+mod progress;
+mod store;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+pub use checked::{
+    Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
+};
+pub use error::{Error, Near};
+pub use fetch::{FetchError, HubOptions, PipOptions, Secret};
+pub use manifest::{HubFile, License, LocalFile, Manifest, PackageFile, Source};
+pub use progress::{FetchEvent, Progress};
+pub use store::{InstalledModel, Store, StoreOptions};
+
+use manifest::RawManifest;
+
+/// The model that is used where none is named.
+const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+
+/// The models there are, by id.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    manifests: Vec<Manifest>,
+    /// Every id and alias, to its place in `manifests`.
+    names: BTreeMap<String, usize>,
+}
+
+impl Catalog {
+    /// Reads the built-in manifests and those of a folder, which replace built-in ones of the same
+    /// id and add others.
+    ///
+    /// A folder holds `<id>.toml` files, and their chat templates in `templates/`.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`], [`Error::NameTaken`], [`Error::Io`].
+    pub fn load(overrides: Option<&Path>) -> Result<Self, Error> {
+        let mut read = BTreeMap::new();
+        for (id, text) in embedded::MANIFESTS {
+            let file = format!("models/{id}.toml");
+            read.insert(
+                (*id).to_owned(),
+                (file.clone(), parse(&file, id, text, None)?),
+            );
+        }
+        for path in overrides.map(manifests_in).transpose()?.unwrap_or_default() {
+            let file = path.display().to_string();
+            let text =
+                fs::read_to_string(&path).map_err(|error| Error::io("reading", &path, error))?;
+            let stem = path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy())
+                .unwrap_or_default();
+            let manifest = parse(&file, &stem, &text, path.parent())?;
+            read.insert(manifest.id.clone(), (file, manifest));
+        }
+        let mut names: BTreeMap<String, usize> = BTreeMap::new();
+        let mut manifests: Vec<Manifest> = Vec::new();
+        for (file, manifest) in read.into_values() {
+            for name in std::iter::once(&manifest.id).chain(&manifest.aliases) {
+                if let Some(&other) = names.get(name) {
+                    let first = manifests.get(other).map_or(&manifest.id, |other| &other.id);
+                    let (name, first) = (name.clone(), first.clone());
+                    return Err(Error::NameTaken { file, name, first });
+                }
+                names.insert(name.clone(), manifests.len());
+            }
+            manifests.push(manifest);
+        }
+        Ok(Self { manifests, names })
+    }
+
+    /// The model with this id or alias; upper and lower case are the same.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], with names that are close.
+    pub fn find(&self, name: &str) -> Result<&Manifest, Error> {
+        let folded = name.to_ascii_lowercase();
+        let plain = folded.strip_suffix(":latest").unwrap_or(&folded);
+        self.names
+            .get(plain)
+            .and_then(|&idx| self.manifests.get(idx))
+            .ok_or_else(|| Error::Unknown {
+                name: name.to_owned(),
+                near: self.near(plain),
+            })
+    }
+
+    /// The model that is used where none is named.
+    ///
+    /// # Errors
+    /// None while the built-in manifests are as they are.
+    pub fn default_model(&self) -> Result<&Manifest, Error> {
+        self.find(DEFAULT_MODEL)
+    }
+
+    /// All models, by id.
+    pub fn manifests(&self) -> &[Manifest] {
+        &self.manifests
+    }
+
+    fn near(&self, name: &str) -> Near {
+        let close = names::closest(name, self.names.keys().map(String::as_str));
+        if close.is_empty() {
+            return Near::All(
+                self.manifests
+                    .iter()
+                    .map(|manifest| manifest.id.clone())
+                    .collect(),
+            );
+        }
+        Near::Names(close.into_iter().map(str::to_owned).collect())
+    }
+}
+
+/// The `.toml` files of a folder, by name.
+fn manifests_in(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
+    let reading = |error| Error::io("reading the folder of models", folder, error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(reading)? {
+        let path = entry.map_err(reading)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads one manifest.
+///
+/// - `stem` — the name of its file, which must be its id
+/// - `folder` — where it lies; `None` for a built-in one
+fn parse(file: &str, stem: &str, text: &str, folder: Option<&Path>) -> Result<Manifest, Error> {
+    let wrong = |problem: String| Error::Manifest {
+        file: file.to_owned(),
+        problem,
+    };
+    let raw: RawManifest =
+        toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+    if raw.id.as_str() != stem {
+        return Err(wrong(format!(
+            "id is {:?}: name the file {}.toml",
+            raw.id.as_str(),
+            raw.id
+        )));
+    }
+    if raw.sources.is_empty() {
+        return Err(wrong(
+            "sources is empty: a model needs at least one".to_owned(),
+        ));
+    }
+    let template_name = raw.text.template.map(|name| name.to_string());
+    let chat_template = match &template_name {
+        None => None,
+        Some(name) => Some(
+            template(name, folder)
+                .map_err(|reason| wrong(format!("text.template is {name:?}: {reason}")))?,
+        ),
+    };
+    let sources = raw.sources.into_iter().map(|source| match source {
+        Source::File(LocalFile { path }) => Source::File(LocalFile {
+            path: folder.unwrap_or(Path::new("")).join(path),
+        }),
+        other => other,
+    });
+    Ok(Manifest {
+        id: raw.id.to_string(),
+        aliases: raw.aliases.iter().map(ToString::to_string).collect(),
+        architecture: raw.architecture,
+        sources: sources.collect(),
+        chat_template,
+        template_name,
+        stop_tokens: raw.text.stop_tokens,
+        context_default: raw.context_default.map(std::num::NonZeroU32::get),
+        license: raw.license,
+    })
+}
+
+/// The text of a template: the folder's, or a built-in one.
+fn template(name: &str, folder: Option<&Path>) -> Result<String, String> {
+    if let Some(path) = folder.map(|folder| folder.join("templates").join(name))
+        && path.exists()
+    {
+        return fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()));
+    }
+    let known = embedded::TEMPLATES;
+    let found = known.iter().find(|(known, _)| *known == name);
+    found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        format!(
+            "there is no such file in templates/; built in are {}",
+            names.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -313,7 +313,7 @@ fn warm_up(engine: &Engine, n_ctx: u32, n_vocab: usize) -> Result<(), LoadError>
 fn text_options(manifest: &Manifest) -> TextOptions {
     TextOptions {
         chat_template: manifest.chat_template.clone(),
-        template_name: None,
+        template_name: manifest.template_name.clone(),
         stop_tokens: manifest.stop_tokens.clone(),
     }
 }
@@ -347,6 +347,16 @@ impl Progress for FetchProgress {
     fn event(&self, event: FetchEvent) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         self.reporter.tell(match event {
+            FetchEvent::Waiting => LoadStage::Fetching {
+                source: "another download of it".to_owned(),
+                done_bytes: 0,
+                total_bytes: None,
+            },
+            FetchEvent::Retrying { reason } => LoadStage::SourceFailed {
+                source: source.clone(),
+                reason,
+                next: Some(source.clone()),
+            },
             FetchEvent::Started {
                 source: name,
                 total,

@@ -1,0 +1,391 @@
+//! Where model files lie. A model's folder appears by one rename, after its file was verified and
+//! written to the disk: what is there is whole.
+//!
+//! ```text
+//! models/<id>/<id>.gguf     the file
+//! models/<id>/receipt.toml  where it came from, its checksum and length
+//! partial/<id>/             what is being fetched; a later fetch goes on from it
+//! pins/<id>.toml            what sources gave the first time
+//! locks/<id>.lock           held by who fetches or removes
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::egress::ModelFetch;
+
+use super::checked::{Id, Sha256};
+use super::disk;
+use super::error::Error;
+use super::fetch::{FetchError, Fetched, Fetcher, HubOptions, PipOptions, Workplace};
+use super::manifest::{Manifest, Source};
+use super::pins::{Pin, Pins};
+use super::progress::{FetchEvent, Progress};
+use super::verify::sha256_of;
+
+/// So often a lock that another holds is tried again.
+const LOCK_EVERY: Duration = Duration::from_millis(100);
+const RECEIPT: &str = "receipt.toml";
+
+/// How sources are reached.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// The hub.
+    pub hub: HubOptions,
+    /// Packages.
+    pub pip: PipOptions,
+}
+
+/// A folder of model files. Several processes may use one at the same time.
+#[derive(Clone, Debug)]
+pub struct Store {
+    home: PathBuf,
+    options: StoreOptions,
+}
+
+/// A model that is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstalledModel {
+    /// Its id.
+    pub id: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Its file's length.
+    pub size_bytes: u64,
+    /// Its file's checksum as verified when it was fetched.
+    pub sha256: Sha256,
+    /// Where it came from, in one line.
+    pub source: String,
+}
+
+/// What is written beside a model's file.
+#[derive(Deserialize, Serialize)]
+struct Receipt {
+    source: String,
+    sha256: Sha256,
+    size_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commit: Option<String>,
+}
+
+impl Store {
+    /// Opens the store in `home`, which is made if need be, with the default ways to its sources.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(home: &Path) -> Result<Self, Error> {
+        Self::with_options(home, StoreOptions::default())
+    }
+
+    /// Opens the store in `home`, which is made if need be.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn with_options(home: &Path, options: StoreOptions) -> Result<Self, Error> {
+        let store = Self {
+            home: home.to_owned(),
+            options,
+        };
+        for folder in ["models", "partial", "pins", "locks"] {
+            let path = home.join(folder);
+            // A store on a read-only disk can still be read.
+            match fs::create_dir_all(&path) {
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => break,
+                made => made.map_err(|error| Error::io("creating", &path, error))?,
+            }
+        }
+        Ok(store)
+    }
+
+    /// Where it lies.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The model's file, if it is here and from one of the manifest's sources. Reads the disk.
+    pub fn installed(&self, manifest: &Manifest) -> Option<PathBuf> {
+        let fetched = self.read_installed(&manifest.id);
+        manifest.sources.iter().find_map(|source| match source {
+            Source::File(file) => file.path.is_file().then(|| file.path.clone()),
+            source => {
+                let model = fetched.as_ref()?;
+                let is_it = model.source == source.to_string()
+                    && source
+                        .sha256()
+                        .is_none_or(|declared| declared == model.sha256);
+                is_it.then(|| model.path.clone())
+            }
+        })
+    }
+
+    /// All models that were fetched, by id, whether the catalogue still knows them or not.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn installed_models(&self) -> Result<Vec<InstalledModel>, Error> {
+        let folder = self.home.join("models");
+        let reading = |error| Error::io("reading", &folder, error);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(reading)?,
+        };
+        let mut models = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(reading)?.file_name();
+            models.extend(name.to_str().and_then(|id| self.read_installed(id)));
+        }
+        models.sort_by(|left, right| left.id.cmp(&right.id));
+        Ok(models)
+    }
+
+    /// Gets the model's file unless it is here: each source in turn, until one gives it.
+    ///
+    /// Any number of calls for one model, in any processes, make one download. Dropping the future
+    /// ends the download and leaves what arrived for a later call.
+    ///
+    /// # Errors
+    /// [`Error::NoSource`], [`Error::Io`].
+    pub async fn fetch(
+        &self,
+        manifest: &Manifest,
+        permit: &ModelFetch,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, Error> {
+        if let Some(path) = self.installed(manifest) {
+            progress.event(FetchEvent::Done);
+            return Ok(path);
+        }
+        let lock = self.lock(&manifest.id, progress).await?;
+        // Whoever held the lock may have fetched it.
+        let path = match self.installed(manifest) {
+            Some(path) => path,
+            None => Box::pin(self.fetch_locked(manifest, lock, permit, progress)).await?,
+        };
+        progress.event(FetchEvent::Done);
+        Ok(path)
+    }
+
+    /// Checks that the model's file is still what was verified when it was fetched. Reads all of it
+    /// and blocks its thread.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::NotInstalled`], [`Error::Io`].
+    pub fn verify(&self, id: &str) -> Result<InstalledModel, Error> {
+        let model = self
+            .read_installed(id)
+            .ok_or_else(|| self.not_installed(id))?;
+        let got =
+            sha256_of(&model.path).map_err(|error| Error::io("reading", &model.path, error))?;
+        if got == model.sha256 {
+            return Ok(model);
+        }
+        let (expected, got) = (model.sha256.to_string(), got.to_string());
+        Err(Error::Corrupt {
+            path: model.path,
+            expected,
+            got,
+        })
+    }
+
+    /// Removes the model's file, and what an unfinished fetch of it left. Pins stay.
+    ///
+    /// - `id` — an id, not an alias
+    ///
+    /// Gives the bytes that were freed.
+    ///
+    /// # Errors
+    /// [`Error::NotInstalled`], [`Error::Busy`], [`Error::Io`].
+    pub fn remove(&self, id: &str) -> Result<u64, Error> {
+        let id = Id::new(id).map_err(|_| self.not_installed(id))?;
+        let folders = [
+            self.folder(id.as_str()),
+            self.home.join("partial").join(id.as_str()),
+        ];
+        if !folders.iter().any(|folder| folder.exists()) {
+            return Err(self.not_installed(id.as_str()));
+        }
+        let lock = self.lock_file(id.as_str())?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { id: id.to_string() }),
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::io("locking", &self.lock_path(id.as_str()), error));
+            }
+        }
+        let freed = folders.iter().map(|folder| disk::bytes_below(folder)).sum();
+        for folder in &folders {
+            disk::remove_all(folder).map_err(|error| Error::io("removing", folder, error))?;
+        }
+        Ok(freed)
+    }
+
+    async fn fetch_locked(
+        &self,
+        manifest: &Manifest,
+        lock: Arc<File>,
+        permit: &ModelFetch,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, Error> {
+        let id = manifest.id.as_str();
+        let mut pins = Pins::load(&self.home.join("pins").join(format!("{id}.toml")))?;
+        let workplace = Workplace::open(self.home.join("partial").join(id), lock)?;
+        let mut failures: Vec<(String, FetchError)> = Vec::new();
+        let mut sources = manifest.sources.iter().peekable();
+        while let Some(source) = sources.next() {
+            let name = source.to_string();
+            let fetcher = Fetcher {
+                hub: &self.options.hub,
+                pip: &self.options.pip,
+                workplace: workplace.clone(),
+                pins: &pins,
+                progress,
+                permit,
+            };
+            match fetcher.fetch(source).await {
+                Ok(fetched) => {
+                    if matches!(source, Source::Hub(_)) {
+                        pins.add(pin(&name, &fetched))?;
+                    }
+                    return self.install(id, &name, &fetched, &workplace);
+                }
+                Err(error) => {
+                    let next = sources.peek().map(ToString::to_string);
+                    let reason = error.to_string();
+                    tracing::warn!(model = id, source = %name, %reason, "a source gave nothing");
+                    progress.event(FetchEvent::Failed {
+                        source: name.clone(),
+                        reason,
+                        next,
+                    });
+                    failures.push((name, error));
+                }
+            }
+        }
+        Err(Error::NoSource {
+            id: id.to_owned(),
+            failures,
+        })
+    }
+
+    /// Puts a verified file into its place.
+    fn install(
+        &self,
+        id: &str,
+        source: &str,
+        fetched: &Fetched,
+        workplace: &Workplace,
+    ) -> Result<PathBuf, Error> {
+        let (ready, old) = (
+            workplace.folder().join("ready"),
+            workplace.folder().join("old"),
+        );
+        for left_over in [&ready, &old] {
+            disk::remove_all(left_over).map_err(|error| Error::io("removing", left_over, error))?;
+        }
+        let receipt = Receipt {
+            source: source.to_owned(),
+            sha256: fetched.sha256,
+            size_bytes: fetched.size_bytes,
+            commit: fetched.commit.clone(),
+        };
+        let target = self.folder(id);
+        let place = || -> io::Result<()> {
+            fs::create_dir(&ready)?;
+            let text = toml::to_string(&receipt).map_err(io::Error::other)?;
+            disk::write_atomic(&ready.join(RECEIPT), &text)?;
+            fs::rename(&fetched.path, ready.join(format!("{id}.gguf")))?;
+            disk::sync_folder(&ready)?;
+            if target.exists() {
+                // From a source the manifest no longer has.
+                fs::rename(&target, &old)?;
+            }
+            fs::rename(&ready, &target)?;
+            disk::sync_folder(&self.home.join("models"))?;
+            disk::remove_all(workplace.folder())
+        };
+        place().map_err(|error| Error::io("putting the model into", &target, error))?;
+        Ok(target.join(format!("{id}.gguf")))
+    }
+
+    fn read_installed(&self, id: &str) -> Option<InstalledModel> {
+        let id = Id::new(id).ok()?.to_string();
+        let folder = self.folder(&id);
+        let receipt = fs::read_to_string(folder.join(RECEIPT)).ok()?;
+        let Receipt {
+            source,
+            sha256,
+            size_bytes,
+            ..
+        } = toml::from_str(&receipt).ok()?;
+        let path = folder.join(format!("{id}.gguf"));
+        let meta = fs::metadata(&path).ok()?;
+        let is_whole = meta.is_file() && meta.len() == size_bytes;
+        is_whole.then_some(InstalledModel {
+            id,
+            path,
+            size_bytes,
+            sha256,
+            source,
+        })
+    }
+
+    /// Waits for the model's lock.
+    async fn lock(&self, id: &str, progress: &dyn Progress) -> Result<Arc<File>, Error> {
+        let file = self.lock_file(id)?;
+        let mut has_told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Arc::new(file)),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => {
+                    return Err(Error::io("locking", &self.lock_path(id), error));
+                }
+            }
+            if !has_told {
+                has_told = true;
+                progress.event(FetchEvent::Waiting);
+            }
+            tokio::time::sleep(LOCK_EVERY).await;
+        }
+    }
+
+    fn lock_file(&self, id: &str) -> Result<File, Error> {
+        let path = self.lock_path(id);
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| Error::io("opening", &path, error))
+    }
+
+    // Never deleted: who waits on a deleted file would not see who locks a new one.
+    fn lock_path(&self, id: &str) -> PathBuf {
+        self.home.join("locks").join(format!("{id}.lock"))
+    }
+
+    fn folder(&self, id: &str) -> PathBuf {
+        self.home.join("models").join(id)
+    }
+
+    fn not_installed(&self, id: &str) -> Error {
+        Error::NotInstalled {
+            id: id.to_owned(),
+            store: self.home.join("models"),
+        }
+    }
+}
+
+fn pin(source: &str, fetched: &Fetched) -> Pin {
+    Pin {
+        source: source.to_owned(),
+        sha256: fetched.sha256,
+        size_bytes: fetched.size_bytes,
+        commit: fetched.commit.clone(),
+    }
+}
