@@ -1,1 +1,321 @@
-//! Stub, replaced by its owner.
+//! F0: the configuration: flag over `INGLE_…` variable over `ingle.toml` over default, read once and
+//! checked.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::LogFormat;
+
+/// The file that is read where no other is named: here, else in the configuration's folder.
+const FILE_NAME: &str = "ingle.toml";
+/// Where Ollama listens too: clients find it there.
+const LISTEN_DEFAULT: &str = "127.0.0.1:11434";
+
+/// Everything that can be set. The keys of `ingle.toml` are the fields' names; a variable is
+/// `INGLE_` and the name in capitals.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the server listens, and where `ingle run` looks for a running one.
+    pub listen: SocketAddr,
+    /// Threads that compute; absent: as many as this process may run at once.
+    pub threads: Option<NonZeroUsize>,
+    /// Instructions to use: `scalar`, `avx2` or `avx512vnni`; absent: the best there are.
+    pub isa: Option<String>,
+    /// Tokens of one conversation at most; absent: the model's default.
+    pub ctx: Option<NonZeroU32>,
+    /// Bytes all models together may hold; absent: what is free, less a reserve.
+    pub memory_bytes: Option<NonZeroU64>,
+    /// Requests computed together.
+    pub max_running: NonZeroUsize,
+    /// Requests that may wait while others run.
+    pub max_waiting: usize,
+    /// A file of API keys, one a line.
+    pub api_key_file: Option<PathBuf>,
+    /// Allows an address that others reach without any key.
+    pub insecure: bool,
+    /// The folder of model files.
+    pub home: PathBuf,
+    /// A folder of manifests that replace and extend the built-in ones.
+    pub models: Option<PathBuf>,
+    /// Nothing leaves this machine.
+    pub offline: bool,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Seconds that answers under way may take after the server was told to stop.
+    pub drain_seconds: u64,
+}
+
+/// What flags say; absent ones leave the layer below as it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Flags {
+    /// See [`Config::listen`], and so for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroUsize>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctx: Option<NonZeroU32>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure: Option<bool>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<PathBuf>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offline: Option<bool>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What holds where nothing is said.
+#[derive(Serialize)]
+struct Defaults {
+    listen: &'static str,
+    max_running: usize,
+    max_waiting: usize,
+    insecure: bool,
+    home: PathBuf,
+    offline: bool,
+    log_format: LogFormat,
+    drain_seconds: u64,
+}
+
+/// The names of all settings: other `INGLE_` variables are somebody else's.
+const KEYS: &[&str] = &[
+    "listen",
+    "threads",
+    "isa",
+    "ctx",
+    "memory_bytes",
+    "max_running",
+    "max_waiting",
+    "api_key_file",
+    "insecure",
+    "home",
+    "models",
+    "offline",
+    "log_format",
+    "drain_seconds",
+];
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting that cannot be.
+    #[error("{place}: {problem}")]
+    Setting {
+        /// Where it was read, with its name.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A named file that is not there.
+    #[error("there is no configuration file {}: name one that exists", .path.display())]
+    NoFile {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// The system does not say where this user's files belong.
+    #[error("there is no home folder: set INGLE_HOME to the folder of model files")]
+    NoHome,
+    /// An address others reach, and no key.
+    #[error(
+        "{listen} can be reached from other machines and no key is set: \
+         name a file of keys with --api-key-file, or say --insecure"
+    )]
+    Open {
+        /// The address.
+        listen: SocketAddr,
+    },
+}
+
+impl Config {
+    /// Reads all layers. `file` is what `--config` names.
+    ///
+    /// # Errors
+    /// [`Error`], naming the setting and where it stands.
+    pub fn load(flags: &Flags, file: Option<&Path>) -> Result<Self, Error> {
+        let named = file
+            .map(Path::to_owned)
+            .or_else(|| variable("INGLE_CONFIG").map(PathBuf::from));
+        if let Some(path) = &named
+            && !path.is_file()
+        {
+            return Err(Error::NoFile { path: path.clone() });
+        }
+        let file = named.or_else(default_file);
+        let defaults = Defaults {
+            listen: LISTEN_DEFAULT,
+            max_running: 16,
+            max_waiting: 256,
+            insecure: false,
+            home: default_home().or_else(|| flags.home.clone()).unwrap_or_default(),
+            offline: false,
+            log_format: LogFormat::Text,
+            drain_seconds: 30,
+        };
+        let mut layers = Figment::from(Serialized::defaults(defaults));
+        if let Some(file) = &file {
+            layers = layers.merge(Toml::file_exact(file));
+        }
+        let config: Self = layers
+            .merge(Env::prefixed("INGLE_").only(KEYS))
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(|error| setting(&error, file.as_deref()))?;
+        if config.home.as_os_str().is_empty() {
+            return Err(Error::NoHome);
+        }
+        Ok(config)
+    }
+
+    /// Checks that a server may listen where it is told to.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn check_serving(&self) -> Result<(), Error> {
+        let is_open = !self.listen.ip().is_loopback() && self.api_key_file.is_none();
+        if is_open && !self.insecure {
+            return Err(Error::Open {
+                listen: self.listen,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A variable of the environment, if it is set, not empty and text.
+pub fn variable(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    let value = std::env::var(name).ok();
+    value.filter(|value| !value.is_empty())
+}
+
+fn default_file() -> Option<PathBuf> {
+    let here = PathBuf::from(FILE_NAME);
+    if here.is_file() {
+        return Some(here);
+    }
+    let folder = etcetera::choose_base_strategy().ok()?.config_dir();
+    Some(folder.join("ingle").join(FILE_NAME)).filter(|file| file.is_file())
+}
+
+fn default_home() -> Option<PathBuf> {
+    let folder = etcetera::choose_base_strategy().ok()?.cache_dir();
+    Some(folder.join("ingle"))
+}
+
+/// The first problem, where it stands, in our words.
+fn setting(error: &figment::Error, file: Option<&Path>) -> Error {
+    let key = match &error.kind {
+        figment::error::Kind::UnknownField(field, _) => field.clone(),
+        _ => error.path.join("."),
+    };
+    let layer = error.metadata.as_ref().map_or("", |layer| &*layer.name);
+    let place = if layer.contains("environment") {
+        format!("INGLE_{}", key.to_uppercase())
+    } else {
+        let file = file.unwrap_or(Path::new(FILE_NAME));
+        format!("{key} in {}", file.display())
+    };
+    let problem = match &error.kind {
+        figment::error::Kind::UnknownField(_, known) => {
+            format!("there is no such setting; there are {}", known.join(", "))
+        }
+        kind => kind.to_string(),
+    };
+    Error::Setting { place, problem }
+}
+
+#[cfg(test)]
+#[expect(clippy::result_large_err, reason = "figment's Jail wants its own error")]
+mod tests {
+    use figment::Jail;
+
+    use super::*;
+
+    #[test]
+    fn flags_win_over_variables_over_the_file_over_defaults() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            jail.set_env("INGLE_HOME", "store");
+            let plain = Config::load(&Flags::default(), None).unwrap();
+            assert_eq!(plain.listen.to_string(), LISTEN_DEFAULT);
+            assert_eq!((plain.threads, plain.home), (None, PathBuf::from("store")));
+            jail.create_file(FILE_NAME, "threads = 3\nctx = 100\nlog_format = \"json\"\n")?;
+            jail.set_env("INGLE_THREADS", "5");
+            let flags = Flags {
+                ctx: NonZeroU32::new(700),
+                ..Flags::default()
+            };
+            let config = Config::load(&flags, None).unwrap();
+            assert_eq!(config.log_format, LogFormat::Json);
+            assert_eq!(config.threads, NonZeroUsize::new(5));
+            assert_eq!(config.ctx, NonZeroU32::new(700));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_place() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            jail.set_env("INGLE_HOME", "store");
+            let sentence = || {
+                let error = Config::load(&Flags::default(), None).unwrap_err();
+                error.to_string()
+            };
+            jail.create_file(FILE_NAME, "thread = 3\n")?;
+            assert!(sentence().starts_with("thread in ingle.toml: there is no such setting"));
+            jail.create_file(FILE_NAME, "threads = 0\n")?;
+            assert!(sentence().starts_with("threads in ingle.toml: "), "{}", sentence());
+            jail.create_file(FILE_NAME, "threads = [\n")?;
+            assert!(sentence().contains("ingle.toml"), "{}", sentence());
+            jail.create_file(FILE_NAME, "")?;
+            jail.set_env("INGLE_LISTEN", "here");
+            assert!(sentence().starts_with("INGLE_LISTEN: "), "{}", sentence());
+            jail.set_env("INGLE_LISTEN", "127.0.0.1:1");
+            // Somebody else's variable.
+            jail.set_env("INGLE_API_KEY", "x");
+            assert!(Config::load(&Flags::default(), None).is_ok());
+            let missing = Config::load(&Flags::default(), Some(Path::new("none.toml")));
+            assert!(missing.unwrap_err().to_string().contains("none.toml"));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_address_others_reach_needs_a_key_or_a_word() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            jail.set_env("INGLE_HOME", "store");
+            let with = |flags: Flags| Config::load(&flags, None).unwrap().check_serving();
+            let open = Flags {
+                listen: "0.0.0.0:1".parse().ok(),
+                ..Flags::default()
+            };
+            let error = with(open.clone()).unwrap_err().to_string();
+            assert!(error.starts_with("0.0.0.0:1 can be reached"), "{error}");
+            let insecure = Some(true);
+            assert!(with(Flags { insecure, ..open.clone() }).is_ok());
+            let api_key_file = Some(PathBuf::from("keys"));
+            assert!(with(Flags { api_key_file, ..open }).is_ok());
+            assert!(with(Flags::default()).is_ok());
+            Ok(())
+        });
+    }
+}

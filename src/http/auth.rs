@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 /// The keys that open the server.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl ApiKeys {
     fn open(&self, key: &str) -> bool {
         let hash: [u8; 32] = Sha256::digest(key).into();
         let matches = self.hashes.iter().map(|known| known.ct_eq(&hash));
-        matches.fold(0.into(), |any, one| any | one).into()
+        matches.fold(Choice::from(0), |any, one| any | one).into()
     }
 }
 

@@ -1,1 +1,214 @@
-//! Stub, replaced by its owner.
+//! F8: the wire. Dialects are pure conversions to and from `chat`; everything else here is about
+//! strangers on a socket: keys, limits, time.
+
+mod auth;
+mod body;
+mod connection;
+mod error;
+mod health;
+mod measure;
+mod metrics;
+pub(crate) mod openai;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+pub use auth::{ApiKeys, KeysError};
+
+use crate::backend::local::LocalBackend;
+use crate::telemetry::names;
+use error::ApiError;
+
+/// A body that pauses for longer is given up.
+const BODY_PAUSE_MOST: Duration = Duration::from_secs(10);
+/// How often what was recorded is put in order, whether or not anybody asks for it.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// What a server needs.
+pub struct ServerOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who may ask; `None`: whoever reaches it, except pages of other sites.
+    pub keys: Option<ApiKeys>,
+    /// Who answers.
+    pub backend: LocalBackend,
+    /// Renders what was recorded.
+    pub recorded: PrometheusHandle,
+    /// What computes: changes when the same seed may give another text.
+    pub fingerprint: String,
+}
+
+/// A bound server.
+pub struct Server {
+    listener: TcpListener,
+    state: AppState,
+}
+
+/// Tells a server that the models named at its start are loaded.
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// From now on `/health` says ready.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What every handler sees.
+#[derive(Clone)]
+struct AppState {
+    backend: LocalBackend,
+    keys: Option<ApiKeys>,
+    recorded: PrometheusHandle,
+    fingerprint: Arc<str>,
+    ready: Arc<AtomicBool>,
+    draining: CancellationToken,
+}
+
+impl AppState {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+}
+
+impl Server {
+    /// Binds the address. Nothing is answered before [`run`](Self::run).
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub async fn bind(options: ServerOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let state = AppState {
+            backend: options.backend,
+            keys: options.keys,
+            recorded: options.recorded,
+            fingerprint: options.fingerprint.into(),
+            ready: Arc::default(),
+            draining: CancellationToken::new(),
+        };
+        Ok(Self { listener, state })
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The handle that makes `/health` say ready.
+    pub fn readiness(&self) -> Readiness {
+        Readiness(Arc::clone(&self.state.ready))
+    }
+
+    /// Answers until `stop`; then takes no more connections, finishes the answers under way for up
+    /// to `drain`, and ends. Returns how many connections were cut off.
+    pub async fn run(self, stop: CancellationToken, drain: Duration) -> usize {
+        let Self { listener, state } = self;
+        let draining = state.draining.clone();
+        let upkeep = tokio::spawn(upkeep(state.recorded.clone()));
+        let cut_off = connection::serve(listener, router(state), stop, draining, drain).await;
+        upkeep.abort();
+        cut_off
+    }
+}
+
+async fn upkeep(recorded: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        recorded.run_upkeep();
+    }
+}
+
+fn router(state: AppState) -> Router {
+    let open = Router::new()
+        .route("/health", get(health::ready))
+        .route("/health/live", get(health::live));
+    let guarded = Router::new()
+        .route("/v1/chat/completions", post(openai::chat::completions))
+        .route("/v1/models", get(openai::models::list))
+        .route("/v1/models/{id}", get(openai::models::one))
+        .route("/metrics", get(metrics::render))
+        .fallback(no_such_path)
+        .route_layer(middleware::from_fn_with_state(state.clone(), guard));
+    open.merge(guarded)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE_MOST))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(record))
+        .with_state(state)
+}
+
+/// Lets pass who may ask.
+async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    match auth::check(state.keys.as_ref(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => ApiError::from(refusal).into_response(),
+    }
+}
+
+/// Counts and logs every request, and gives it an id. What was asked is nobody's business.
+async fn record(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let method = request.method().clone();
+    // A path nobody serves is no label: there are too many of them.
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let labels = [("route", route.clone()), ("status", status.as_str().to_owned())];
+    ::metrics::counter!(names::HTTP_REQUESTS, &labels).increment(1);
+    let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
+    tracing::debug!(%id, %method, route, status = status.as_u16(), milliseconds, "answered");
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
+}
+
+async fn no_such_path(method: Method, uri: Uri) -> ApiError {
+    let message = format!("there is no {method} {}", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    tracing::error!(panic = text, "a handler panicked, which is a bug");
+    let message = "the server failed to answer, which is a bug";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+}
+
+/// Seconds since 1970.
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}

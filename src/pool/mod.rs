@@ -153,6 +153,14 @@ impl Pool {
         self.names.resolve(name_or_path)
     }
 
+    /// The id behind a catalogue id, an alias or the stem of a registered file.
+    ///
+    /// # Errors
+    /// [`PoolError::UnknownModel`].
+    pub fn canonical(&self, name: &str) -> Result<ModelId, PoolError> {
+        self.names.canonical(name)
+    }
+
     /// Loads `name_or_path`, as [`resolve`](Self::resolve) understands it, and returns its id.
     ///
     /// # Errors

@@ -1,5 +1,0 @@
-//! The command line.
-
-mod fetch_bar;
-mod inspect;
-mod models;

@@ -1,0 +1,64 @@
+//! The parts of the program, put together from a configuration.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use ingle_kernels::{Isa, Team};
+
+use crate::backend::local::LocalBackend;
+use crate::catalog::{Catalog, HubOptions, Store, StoreOptions};
+use crate::config::{self, Config};
+use crate::egress::Egress;
+use crate::engine::EngineOptions;
+use crate::pool::{Pool, PoolOptions};
+
+/// Everything that answers.
+pub(super) struct App {
+    pub(super) backend: LocalBackend,
+    /// What computes, as `system_fingerprint` says it.
+    pub(super) fingerprint: String,
+}
+
+/// The catalogue and the store of `config`.
+pub(super) fn library(config: &Config) -> anyhow::Result<(Arc<Catalog>, Arc<Store>)> {
+    let catalog = Catalog::load(config.models.as_deref())?;
+    let options = StoreOptions {
+        hub: HubOptions::from_variables(config::variable),
+        ..StoreOptions::default()
+    };
+    let store = Store::with_options(&config.home, options)?;
+    Ok((Arc::new(catalog), Arc::new(store)))
+}
+
+impl App {
+    /// Starts the threads and the pool; nothing is loaded yet.
+    pub(super) fn start(config: &Config) -> anyhow::Result<Self> {
+        let (catalog, store) = library(config)?;
+        let isa = match &config.isa {
+            Some(name) => Isa::named(name)?,
+            None => Isa::detect(),
+        };
+        let n_threads = config.threads.unwrap_or_else(|| {
+            std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+        });
+        let team = Team::new(n_threads, isa);
+        tracing::info!(isa = isa.name(), threads = team.n_threads(), "computing");
+        let pool = Pool::start(PoolOptions {
+            catalog,
+            store,
+            fetch_permit: Egress::new(config.offline).model_fetch().ok(),
+            team,
+            n_ctx: config.ctx.map(Into::into),
+            memory_budget_bytes: config.memory_bytes.map(Into::into),
+            engine: EngineOptions {
+                max_running: config.max_running.get(),
+                max_waiting: config.max_waiting,
+                ..EngineOptions::default()
+            },
+        });
+        Ok(Self {
+            backend: LocalBackend::new(pool),
+            fingerprint: format!("ingle-{}-{}", env!("CARGO_PKG_VERSION"), isa.name()),
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! F9: the program's verbs.
+
+mod app;
+mod chat;
+mod fetch_bar;
+mod inspect;
+mod load_bar;
+mod models;
+mod remote;
+mod run;
+mod serve;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Flags};
+use crate::egress::Egress;
+use crate::telemetry::{self, LogFormat};
+use app::App;
+use fetch_bar::FetchBar;
+
+/// A local LLM engine and the server in front of it.
+#[derive(Debug, Parser)]
+#[command(name = "ingle", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Args, Debug)]
+struct Settings {
+    /// Read this file instead of ingle.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of model files.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    home: Option<PathBuf>,
+    /// Let nothing leave this machine.
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Threads that compute.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Tokens of one conversation at most.
+    #[arg(long, global = true, value_name = "N")]
+    ctx: Option<NonZeroU32>,
+    /// How log lines are written: text or json.
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Answer a prompt, or chat.
+    Run(run::RunArgs),
+    /// Serve models over HTTP.
+    Serve(ServeArgs),
+    /// Fetch a model unless it is here.
+    Pull {
+        /// A name of the catalogue.
+        model: String,
+    },
+    /// List the models that are known and those that are here.
+    List,
+    /// Remove a model's file.
+    Rm {
+        /// A name of the catalogue.
+        model: String,
+    },
+    /// Show the metadata, kinds and shapes of a GGUF file.
+    Inspect {
+        /// The file; of a sharded model, the first.
+        file: PathBuf,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+struct ServeArgs {
+    /// Models to load at once: names of the catalogue, or GGUF files. Others load on first request.
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// A file of API keys, one a line.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Listen where others reach it, without any key.
+    #[arg(long)]
+    insecure: bool,
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("{other:?} is neither text nor json")),
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has enough of it.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where stderr is gone there is nobody to tell.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io_error = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(io_error)
+}
+
+fn start(cli: Cli) -> anyhow::Result<()> {
+    if let Verb::Inspect { file, json } = &cli.verb {
+        let mut out = io::stdout().lock();
+        return if *json {
+            inspect::run_json(file, &mut out)
+        } else {
+            inspect::run(file, &mut out)
+        };
+    }
+    let config = Config::load(&flags(&cli), cli.settings.config.as_deref())?;
+    // A chat's screen is for the chat; a server tells what it does.
+    let level = match cli.verb {
+        Verb::Serve(_) => "info",
+        _ => "error",
+    };
+    telemetry::init_logs(config.log_format, level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(run_verb(cli.verb, config));
+    // What still waits for a terminal or a resolver must not keep the program.
+    runtime.shutdown_background();
+    done
+}
+
+fn flags(cli: &Cli) -> Flags {
+    let settings = &cli.settings;
+    let mut flags = Flags {
+        threads: settings.threads,
+        ctx: settings.ctx,
+        home: settings.home.clone(),
+        offline: settings.offline.then_some(true),
+        log_format: settings.log_format,
+        ..Flags::default()
+    };
+    if let Verb::Serve(serve) = &cli.verb {
+        flags.listen = serve.listen;
+        flags.api_key_file.clone_from(&serve.api_key_file);
+        flags.insecure = serve.insecure.then_some(true);
+    }
+    flags
+}
+
+async fn run_verb(verb: Verb, config: Config) -> anyhow::Result<()> {
+    match verb {
+        Verb::Run(args) => Box::pin(run::run(args, config)).await,
+        Verb::Serve(args) => Box::pin(serve::serve(&args.models, config)).await,
+        Verb::Pull { model } => {
+            let (catalog, store) = app::library(&config)?;
+            let egress = Egress::new(config.offline);
+            let library = (&*catalog, &*store);
+            let (bar, mut out) = (FetchBar::stderr(), io::stdout());
+            models::pull(&model, library, egress, &bar, &mut out).await
+        }
+        Verb::List => {
+            let (catalog, store) = app::library(&config)?;
+            models::list(&catalog, &store, &mut io::stdout())
+        }
+        Verb::Rm { model } => {
+            let (catalog, store) = app::library(&config)?;
+            models::rm(&model, &catalog, &store, &mut io::stdout())
+        }
+        // Needs no configuration: done before.
+        Verb::Inspect { .. } => Ok(()),
+    }
+}

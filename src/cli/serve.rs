@@ -1,0 +1,98 @@
+//! `ingle serve`.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::app::App;
+use crate::config::Config;
+use crate::http::{ApiKeys, Readiness, Server, ServerOptions};
+use crate::pool::{ModelId, Pool};
+use crate::telemetry;
+
+/// Serves until a signal; loads `models` meanwhile.
+pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<()> {
+    config.check_serving()?;
+    let keys = config.api_key_file.as_deref().map(read_keys).transpose()?;
+    let app = App::start(&config)?;
+    let pool = app.backend.pool().clone();
+    // A name that stands for nothing is told before the server says it listens.
+    let models: Vec<ModelId> = models
+        .iter()
+        .map(|name| pool.resolve(name))
+        .collect::<Result<_, _>>()?;
+    let server = Server::bind(ServerOptions {
+        listen: config.listen,
+        keys,
+        backend: app.backend,
+        recorded: telemetry::record_metrics()?,
+        fingerprint: app.fingerprint,
+    })
+    .await
+    .with_context(|| format!("{} cannot be listened on", config.listen))?;
+    let address = server.local_addr()?;
+    writeln!(io::stdout(), "http://{address}")?;
+    tracing::info!(%address, "listening");
+
+    let stop = CancellationToken::new();
+    let drain = Duration::from_secs(config.drain_seconds);
+    let readiness = server.readiness();
+    let running = tokio::spawn(server.run(stop.clone(), drain));
+    let outcome = tokio::select! {
+        signal = signalled() => signal.map_err(anyhow::Error::from),
+        failed = preload(&pool, &models, &readiness) => Err(failed),
+    };
+    tracing::info!(seconds = drain.as_secs(), "finishing what is under way");
+    stop.cancel();
+    let finish = async {
+        let n_cut_off = running.await.unwrap_or(0);
+        if n_cut_off > 0 {
+            tracing::warn!(n_cut_off, "connections were cut off");
+        }
+        pool.shutdown(drain).await;
+    };
+    tokio::select! {
+        () = finish => {}
+        // Whoever asks twice means it.
+        _ = signalled() => tracing::warn!("ended at once"),
+    }
+    outcome
+}
+
+fn read_keys(path: &std::path::Path) -> anyhow::Result<ApiKeys> {
+    let place = || format!("the file of API keys, {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(place)?;
+    ApiKeys::parse(&text).with_context(place)
+}
+
+/// Loads the models one after the other, then waits for ever. Returns when one cannot be loaded.
+async fn preload(pool: &Pool, models: &[ModelId], readiness: &Readiness) -> anyhow::Error {
+    for model in models {
+        match pool.acquire(model.as_str(), None).await {
+            Ok(lease) => {
+                let seconds = lease.load_time.as_secs_f64();
+                tracing::info!(%model, seconds, n_ctx = lease.n_ctx, "loaded");
+            }
+            Err(error) => return error.into(),
+        }
+    }
+    readiness.set();
+    std::future::pending().await
+}
+
+/// Waits for SIGTERM or an interrupt from the keyboard.
+async fn signalled() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminated.recv() => Ok(()),
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}

@@ -1,0 +1,51 @@
+//! `/health` (may requests come?) and `/health/live` (does the process need a restart?): no key, no
+//! detail.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::AppState;
+use crate::pool::ModelStatus;
+
+/// A step older than this is stuck: the largest step of the slowest model takes seconds.
+const STEP_STUCK: Duration = Duration::from_secs(60);
+/// Stuck for so long, it will not come back by itself.
+const STEP_DEAD: Duration = Duration::from_secs(300);
+
+/// Says whether requests may come.
+pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
+    if state.is_draining() {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, "draining");
+    }
+    if !state.is_ready() {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, "loading");
+    }
+    let models = state.backend.pool().status().await;
+    if models.iter().any(|model| is_stuck(model, STEP_STUCK)) {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, "stuck");
+    }
+    answer(StatusCode::OK, "ok")
+}
+
+/// Says whether the process does its work at all.
+pub(super) async fn live(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
+    let models = state.backend.pool().status().await;
+    if models.iter().any(|model| is_stuck(model, STEP_DEAD)) {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, "stuck");
+    }
+    answer(StatusCode::OK, "ok")
+}
+
+/// Whether the model's engine has work and has not ended a step for so long.
+fn is_stuck(model: &ModelStatus, bound: Duration) -> bool {
+    let age = model.engine.as_ref().and_then(|engine| engine.last_step_age);
+    age.is_some_and(|age| age > bound)
+}
+
+fn answer(status: StatusCode, word: &str) -> (StatusCode, Json<Value>) {
+    (status, Json(json!({"status": word})))
+}

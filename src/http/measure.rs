@@ -1,0 +1,60 @@
+//! What clients wait for, measured: time to the first token, time between tokens, whole requests.
+
+use std::time::Instant;
+
+use futures_util::{StreamExt, stream};
+
+use crate::backend::ChatStream;
+use crate::chat::ChatDelta;
+use crate::telemetry::names;
+
+/// Passes an answer on and measures it; `model` labels the figures.
+///
+/// Begins when it is called: once the request is queued. Text that arrives together counts as one
+/// step between tokens.
+pub(super) fn measured(answer: ChatStream, model: &str) -> ChatStream {
+    let clock = Clock {
+        model: model.to_owned(),
+        began: Instant::now(),
+        last: None,
+        outcome: "cancelled",
+    };
+    Box::pin(stream::unfold((answer, clock), |(mut answer, mut clock)| async move {
+        let item = answer.next().await?;
+        match &item {
+            Ok(ChatDelta::Text(_)) => clock.text(),
+            Ok(ChatDelta::Finished { .. }) => clock.outcome = "finished",
+            Err(_) => clock.outcome = "failed",
+        }
+        Some((item, (answer, clock)))
+    }))
+}
+
+/// Writes its last figures when it is dropped, on whatever path.
+struct Clock {
+    model: String,
+    began: Instant,
+    last: Option<Instant>,
+    outcome: &'static str,
+}
+
+impl Clock {
+    fn text(&mut self) {
+        let now = Instant::now();
+        let (name, since) = match self.last {
+            None => (names::TIME_TO_FIRST_TOKEN, self.began),
+            Some(last) => (names::INTER_TOKEN, last),
+        };
+        let seconds = now.duration_since(since).as_secs_f64();
+        metrics::histogram!(name, "model" => self.model.clone()).record(seconds);
+        self.last = Some(now);
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let labels = [("model", self.model.clone()), ("outcome", self.outcome.to_owned())];
+        metrics::histogram!(names::REQUEST_DURATION, &labels).record(seconds);
+    }
+}

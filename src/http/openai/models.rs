@@ -1,0 +1,53 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::time::UNIX_EPOCH;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::http::AppState;
+use crate::http::error::ApiError;
+use crate::pool::ModelInfo;
+
+/// Whose models these are; `ingle run` knows a running Ingle by it.
+pub(crate) const OWNED_BY: &str = "ingle";
+
+/// Every model that can be asked for without fetching.
+pub(in crate::http) async fn list(State(state): State<AppState>) -> Json<Value> {
+    let models = state.backend.models().await;
+    let models: Vec<Value> = models.iter().map(object).collect();
+    Json(json!({"object": "list", "data": models}))
+}
+
+/// One of them.
+pub(in crate::http) async fn one(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let canonical = state.backend.pool().canonical(&id);
+    let canonical = canonical.as_ref().map_or(id.as_str(), |id| id.as_str());
+    let models = state.backend.models().await;
+    let found = models.iter().find(|model| model.id.as_str() == canonical);
+    found
+        .map(|model| Json(object(model)))
+        .ok_or_else(|| ApiError {
+            param: Some("model".to_owned()),
+            code: Some("model_not_found"),
+            ..ApiError::new(
+                StatusCode::NOT_FOUND,
+                format!("model {id:?} is not here: `ingle pull` fetches models"),
+            )
+        })
+}
+
+fn object(model: &ModelInfo) -> Value {
+    let created = model.created.duration_since(UNIX_EPOCH);
+    json!({
+        "id": model.id.as_str(),
+        "object": "model",
+        "created": created.map_or(0, |since| since.as_secs()),
+        "owned_by": OWNED_BY,
+    })
+}
