@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod backend;
+mod engine;
 mod fixtures;
 mod gguf;
 mod gguf_file;
