@@ -141,16 +141,14 @@ fn whoever_gave_way_goes_on_with_the_same_tokens() {
 fn the_answer_makes_sense() {
     let text = text();
     let engine = start(32, EngineOptions::default());
-    let message = Message::text(Role::User, QUESTIONS[0]);
+    let question = "What is the capital of France? Answer in one word.";
+    let message = Message::text(Role::User, question);
     let asked = GenerateRequest {
         prompt: text.encode_chat(&[message]).unwrap(),
         ..request(&text, 0, 60)
     };
-    let asked_prompt = asked.prompt.clone();
-    println!("{:?}", asked.prompt);
     let (tokens, reason, _) = read(engine.submit(asked).unwrap());
     let answer = text.decode(&tokens);
-    println!("{}", text.decode(&asked_prompt));
     assert!(answer.contains("Paris"), "{answer}");
     assert_eq!(reason, FinishReason::Stop);
 }
