@@ -163,7 +163,9 @@ impl Config {
             max_running: 16,
             max_waiting: 256,
             insecure: false,
-            home: default_home().or_else(|| flags.home.clone()).unwrap_or_default(),
+            home: default_home()
+                .or_else(|| flags.home.clone())
+                .unwrap_or_default(),
             offline: false,
             log_format: LogFormat::Text,
             drain_seconds: 30,
@@ -242,7 +244,10 @@ fn setting(error: &figment::Error, file: Option<&Path>) -> Error {
 }
 
 #[cfg(test)]
-#[expect(clippy::result_large_err, reason = "figment's Jail wants its own error")]
+#[expect(
+    clippy::result_large_err,
+    reason = "figment's Jail wants its own error"
+)]
 mod tests {
     use figment::Jail;
 
@@ -282,7 +287,11 @@ mod tests {
             jail.create_file(FILE_NAME, "thread = 3\n")?;
             assert!(sentence().starts_with("thread in ingle.toml: there is no such setting"));
             jail.create_file(FILE_NAME, "threads = 0\n")?;
-            assert!(sentence().starts_with("threads in ingle.toml: "), "{}", sentence());
+            assert!(
+                sentence().starts_with("threads in ingle.toml: "),
+                "{}",
+                sentence()
+            );
             jail.create_file(FILE_NAME, "threads = [\n")?;
             assert!(sentence().contains("ingle.toml"), "{}", sentence());
             jail.create_file(FILE_NAME, "")?;
@@ -311,9 +320,21 @@ mod tests {
             let error = with(open.clone()).unwrap_err().to_string();
             assert!(error.starts_with("0.0.0.0:1 can be reached"), "{error}");
             let insecure = Some(true);
-            assert!(with(Flags { insecure, ..open.clone() }).is_ok());
+            assert!(
+                with(Flags {
+                    insecure,
+                    ..open.clone()
+                })
+                .is_ok()
+            );
             let api_key_file = Some(PathBuf::from("keys"));
-            assert!(with(Flags { api_key_file, ..open }).is_ok());
+            assert!(
+                with(Flags {
+                    api_key_file,
+                    ..open
+                })
+                .is_ok()
+            );
             assert!(with(Flags::default()).is_ok());
             Ok(())
         });

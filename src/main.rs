@@ -1,1 +1,7 @@
-fn main() {}
+//! The `ingle` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ingle::cli::main()
+}

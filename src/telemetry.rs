@@ -96,7 +96,9 @@ pub fn init_logs(format: LogFormat, level: &str) {
         .with_writer(std::io::stderr);
     // A second call, as tests make, keeps the first.
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
 }

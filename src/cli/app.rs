@@ -38,9 +38,9 @@ impl App {
             Some(name) => Isa::named(name)?,
             None => Isa::detect(),
         };
-        let n_threads = config.threads.unwrap_or_else(|| {
-            std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-        });
+        let n_threads = config
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
         let team = Team::new(n_threads, isa);
         tracing::info!(isa = isa.name(), threads = team.n_threads(), "computing");
         let pool = Pool::start(PoolOptions {

@@ -21,7 +21,6 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Flags};
 use crate::egress::Egress;
 use crate::telemetry::{self, LogFormat};
-use app::App;
 use fetch_bar::FetchBar;
 
 /// A local LLM engine and the server in front of it.

@@ -90,11 +90,13 @@ pub(super) fn check(keys: Option<&ApiKeys>, headers: &HeaderMap) -> Result<(), R
 fn key(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then_some(key.trim())
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     });
-    let plain = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let plain = || {
+        headers
+            .get("x-api-key")
+            .and_then(|value| value.to_str().ok())
+    };
     bearer.or_else(plain).filter(|key| !key.is_empty())
 }
 
@@ -159,9 +161,18 @@ mod tests {
         }
         let refused = |pairs: &[_]| check(Some(&keys), &headers(pairs)).unwrap_err();
         assert_eq!(refused(&[]), Refusal::MissingKey);
-        assert_eq!(refused(&[("authorization", "Basic alpha")]), Refusal::MissingKey);
-        assert_eq!(refused(&[("authorization", "Bearer ")]), Refusal::MissingKey);
-        assert_eq!(refused(&[("authorization", "Bearer alphab")]), Refusal::WrongKey);
+        assert_eq!(
+            refused(&[("authorization", "Basic alpha")]),
+            Refusal::MissingKey
+        );
+        assert_eq!(
+            refused(&[("authorization", "Bearer ")]),
+            Refusal::MissingKey
+        );
+        assert_eq!(
+            refused(&[("authorization", "Bearer alphab")]),
+            Refusal::WrongKey
+        );
         assert_eq!(refused(&[("x-api-key", "# team a")]), Refusal::WrongKey);
         assert_eq!(format!("{keys:?}"), "2 API keys");
     }
@@ -179,7 +190,10 @@ mod tests {
             &[],
             &[("host", "127.0.0.1:11434")],
             &[("host", "[::1]:11434")],
-            &[("host", "localhost:11434"), ("origin", "http://localhost:3000")],
+            &[
+                ("host", "localhost:11434"),
+                ("origin", "http://localhost:3000"),
+            ],
             &[("host", "LOCALHOST")],
             &[("host", "app.localhost:80")],
             &[("host", "10.1.2.3:11434")],
@@ -191,12 +205,19 @@ mod tests {
             &[("host", "evil.example.com")],
             &[("host", "evil.example.com:11434")],
             &[("host", "localhost.evil.example.com")],
-            &[("host", "localhost"), ("origin", "https://evil.example.com")],
+            &[
+                ("host", "localhost"),
+                ("origin", "https://evil.example.com"),
+            ],
             &[("host", "localhost"), ("origin", "null")],
             &[("host", "127.0.0.1.evil.example.com")],
         ];
         for pairs in refused {
-            assert_eq!(check(None, &headers(pairs)), Err(Refusal::ForeignOrigin), "{pairs:?}");
+            assert_eq!(
+                check(None, &headers(pairs)),
+                Err(Refusal::ForeignOrigin),
+                "{pairs:?}"
+            );
         }
     }
 }

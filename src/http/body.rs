@@ -61,5 +61,8 @@ fn unreadable(error: &(dyn std::error::Error + 'static)) -> ApiError {
         }
         cause = error.source();
     }
-    ApiError::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        format!("the body broke off: {error}"),
+    )
 }

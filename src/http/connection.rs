@@ -55,7 +55,10 @@ pub(super) async fn serve(
     drop(listener);
     draining.cancel();
     connections.close();
-    if tokio::time::timeout(drain, connections.wait()).await.is_ok() {
+    if tokio::time::timeout(drain, connections.wait())
+        .await
+        .is_ok()
+    {
         return 0;
     }
     let n_cut_off = connections.len();

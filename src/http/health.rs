@@ -42,7 +42,10 @@ pub(super) async fn live(State(state): State<AppState>) -> (StatusCode, Json<Val
 
 /// Whether the model's engine has work and has not ended a step for so long.
 fn is_stuck(model: &ModelStatus, bound: Duration) -> bool {
-    let age = model.engine.as_ref().and_then(|engine| engine.last_step_age);
+    let age = model
+        .engine
+        .as_ref()
+        .and_then(|engine| engine.last_step_age);
     age.is_some_and(|age| age > bound)
 }
 

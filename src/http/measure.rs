@@ -19,15 +19,18 @@ pub(super) fn measured(answer: ChatStream, model: &str) -> ChatStream {
         last: None,
         outcome: "cancelled",
     };
-    Box::pin(stream::unfold((answer, clock), |(mut answer, mut clock)| async move {
-        let item = answer.next().await?;
-        match &item {
-            Ok(ChatDelta::Text(_)) => clock.text(),
-            Ok(ChatDelta::Finished { .. }) => clock.outcome = "finished",
-            Err(_) => clock.outcome = "failed",
-        }
-        Some((item, (answer, clock)))
-    }))
+    Box::pin(stream::unfold(
+        (answer, clock),
+        |(mut answer, mut clock)| async move {
+            let item = answer.next().await?;
+            match &item {
+                Ok(ChatDelta::Text(_)) => clock.text(),
+                Ok(ChatDelta::Finished { .. }) => clock.outcome = "finished",
+                Err(_) => clock.outcome = "failed",
+            }
+            Some((item, (answer, clock)))
+        },
+    ))
 }
 
 /// Writes its last figures when it is dropped, on whatever path.
@@ -54,7 +57,10 @@ impl Clock {
 impl Drop for Clock {
     fn drop(&mut self) {
         let seconds = self.began.elapsed().as_secs_f64();
-        let labels = [("model", self.model.clone()), ("outcome", self.outcome.to_owned())];
+        let labels = [
+            ("model", self.model.clone()),
+            ("outcome", self.outcome.to_owned()),
+        ];
         metrics::histogram!(names::REQUEST_DURATION, &labels).record(seconds);
     }
 }

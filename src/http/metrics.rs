@@ -24,24 +24,42 @@ pub(super) async fn render(State(state): State<AppState>) -> Response {
 type Read = fn(&EngineSnapshot) -> Option<f64>;
 
 const FIGURES: [(EngineFigure, Read); 14] = [
-    (names::REQUESTS_RUNNING, |engine| Some(engine.n_running as f64)),
-    (names::REQUESTS_WAITING, |engine| Some(engine.n_waiting as f64)),
-    (names::REQUESTS_PAUSED, |engine| Some(engine.n_paused as f64)),
+    (names::REQUESTS_RUNNING, |engine| {
+        Some(engine.n_running as f64)
+    }),
+    (names::REQUESTS_WAITING, |engine| {
+        Some(engine.n_waiting as f64)
+    }),
+    (names::REQUESTS_PAUSED, |engine| {
+        Some(engine.n_paused as f64)
+    }),
     (names::KV_BLOCKS, |engine| Some(engine.n_blocks as f64)),
     (names::KV_BLOCKS_USED, |engine| {
         Some(engine.n_blocks.saturating_sub(engine.n_free_blocks) as f64)
     }),
-    (names::PREFILL_RATE, |engine| engine.prefill_tokens_per_second),
+    (names::PREFILL_RATE, |engine| {
+        engine.prefill_tokens_per_second
+    }),
     (names::DECODE_RATE, |engine| engine.decode_tokens_per_second),
     (names::HEARTBEAT_AGE, |engine| {
         Some(engine.last_step_age.map_or(0.0, |age| age.as_secs_f64()))
     }),
-    (names::PROMPT_TOKENS, |engine| Some(engine.n_prompt_total as f64)),
-    (names::GENERATED_TOKENS, |engine| Some(engine.n_generated_total as f64)),
-    (names::FINISHED, |engine| Some(engine.n_finished_total as f64)),
-    (names::CANCELLED, |engine| Some(engine.n_cancelled_total as f64)),
+    (names::PROMPT_TOKENS, |engine| {
+        Some(engine.n_prompt_total as f64)
+    }),
+    (names::GENERATED_TOKENS, |engine| {
+        Some(engine.n_generated_total as f64)
+    }),
+    (names::FINISHED, |engine| {
+        Some(engine.n_finished_total as f64)
+    }),
+    (names::CANCELLED, |engine| {
+        Some(engine.n_cancelled_total as f64)
+    }),
     (names::FAILED, |engine| Some(engine.n_failed_total as f64)),
-    (names::PREEMPTIONS, |engine| Some(engine.n_preempted_total as f64)),
+    (names::PREEMPTIONS, |engine| {
+        Some(engine.n_preempted_total as f64)
+    }),
 ];
 
 fn write_models(text: &mut String, models: &[ModelStatus]) {

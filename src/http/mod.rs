@@ -8,7 +8,7 @@ mod error;
 mod health;
 mod measure;
 mod metrics;
-pub(crate) mod openai;
+mod openai;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +34,8 @@ use crate::backend::local::LocalBackend;
 use crate::telemetry::names;
 use error::ApiError;
 
+/// Whose models these are; `ingle run` knows a running Ingle by it.
+pub const OWNED_BY: &str = "ingle";
 /// A body that pauses for longer is given up.
 const BODY_PAUSE_MOST: Duration = Duration::from_secs(10);
 /// How often what was recorded is put in order, whether or not anybody asks for it.
@@ -179,7 +181,10 @@ async fn record(request: Request, next: Next) -> Response {
     let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let mut response = next.run(request).await;
     let status = response.status();
-    let labels = [("route", route.clone()), ("status", status.as_str().to_owned())];
+    let labels = [
+        ("route", route.clone()),
+        ("status", status.as_str().to_owned()),
+    ];
     ::metrics::counter!(names::HTTP_REQUESTS, &labels).increment(1);
     let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
     tracing::debug!(%id, %method, route, status = status.as_u16(), milliseconds, "answered");

@@ -244,7 +244,11 @@ async fn errors_have_their_kinds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smollm2_answers_sensibly_and_stops_where_it_is_told() {
     let (house, backend, id) = smollm2();
-    let mut request = ask(&id, "What is the capital of France? Answer in one word.", Some(48));
+    let mut request = ask(
+        &id,
+        "What is the capital of France? Answer in one word.",
+        Some(48),
+    );
     let whole = answer(&backend, &request).await;
     assert!(whole.text.contains("Paris"), "{:?}", whole.text);
     assert_eq!(

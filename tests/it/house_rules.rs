@@ -46,7 +46,10 @@ fn sources(folder: &str) -> Vec<PathBuf> {
 }
 
 fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 fn parsed(path: &Path) -> syn::File {
@@ -78,13 +81,16 @@ impl CratePaths {
     fn tree(&mut self, tree: &syn::UseTree) {
         match tree {
             syn::UseTree::Path(path) => {
-                self.0.push((path.ident.to_string(), path.ident.span().start().line));
+                self.0
+                    .push((path.ident.to_string(), path.ident.span().start().line));
             }
             syn::UseTree::Name(name) => {
-                self.0.push((name.ident.to_string(), name.ident.span().start().line));
+                self.0
+                    .push((name.ident.to_string(), name.ident.span().start().line));
             }
             syn::UseTree::Rename(rename) => {
-                self.0.push((rename.ident.to_string(), rename.ident.span().start().line));
+                self.0
+                    .push((rename.ident.to_string(), rename.ident.span().start().line));
             }
             syn::UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(item)),
             syn::UseTree::Glob(_) => {}
@@ -106,7 +112,8 @@ impl<'ast> Visit<'ast> for CratePaths {
         if segments.next().is_some_and(|first| first.ident == "crate")
             && let Some(room) = segments.next()
         {
-            self.0.push((room.ident.to_string(), room.ident.span().start().line));
+            self.0
+                .push((room.ident.to_string(), room.ident.span().start().line));
         }
         visit::visit_path(self, path);
     }
@@ -118,7 +125,10 @@ fn imports_point_down() {
     for path in sources("src") {
         let Some(from) = room(&path) else { continue };
         let Some(from_floor) = floor(&from) else {
-            offences.push(format!("{}: room `{from}` stands on no floor", shown(&path)));
+            offences.push(format!(
+                "{}: room `{from}` stands on no floor",
+                shown(&path)
+            ));
             continue;
         };
         let mut paths = CratePaths::default();
@@ -164,7 +174,10 @@ fn files_stay_short() {
             }
         }
     }
-    assert_none(&format!("a file has at most {MAX_FILE_LINES} lines"), &offences);
+    assert_none(
+        &format!("a file has at most {MAX_FILE_LINES} lines"),
+        &offences,
+    );
 }
 
 /// Walks product code: what stands under `#[cfg(test)]` is skipped.
@@ -178,12 +191,19 @@ impl ProductCode<'_> {
     fn measure(&mut self, name: &syn::Ident, span: proc_macro2::Span) {
         let n_lines = span.end().line - span.start().line + 1;
         if n_lines > MAX_FUNCTION_LINES {
-            self.long.push(format!("{}: `{name}` has {n_lines} lines", shown(self.path)));
+            self.long.push(format!(
+                "{}: `{name}` has {n_lines} lines",
+                shown(self.path)
+            ));
         }
     }
 
     fn report(&mut self, what: &str, span: proc_macro2::Span) {
-        self.panics.push(format!("{}:{}: {what}", shown(self.path), span.start().line));
+        self.panics.push(format!(
+            "{}:{}: {what}",
+            shown(self.path),
+            span.start().line
+        ));
     }
 }
 
@@ -230,7 +250,14 @@ impl<'ast> Visit<'ast> for ProductCode<'_> {
     }
 
     fn visit_macro(&mut self, invoked: &'ast syn::Macro) {
-        for banned in ["panic", "todo", "unimplemented", "println", "eprintln", "dbg"] {
+        for banned in [
+            "panic",
+            "todo",
+            "unimplemented",
+            "println",
+            "eprintln",
+            "dbg",
+        ] {
             if invoked.path.is_ident(banned) {
                 self.report(&format!("`{banned}!`"), invoked.span());
             }
@@ -242,16 +269,29 @@ impl<'ast> Visit<'ast> for ProductCode<'_> {
 fn functions_stay_short_and_product_code_does_not_panic() {
     let (mut long, mut panics) = (Vec::new(), Vec::new());
     for path in [sources("src"), sources("kernels/src")].concat() {
-        if path.iter().any(|part| part == "tests" || part == "tests.rs") {
+        if path
+            .iter()
+            .any(|part| part == "tests" || part == "tests.rs")
+        {
             continue;
         }
-        let mut code = ProductCode { path: &path, long: Vec::new(), panics: Vec::new() };
+        let mut code = ProductCode {
+            path: &path,
+            long: Vec::new(),
+            panics: Vec::new(),
+        };
         code.visit_file(&parsed(&path));
         long.extend(code.long);
         panics.extend(code.panics);
     }
-    assert_none(&format!("a function has at most {MAX_FUNCTION_LINES} lines"), &long);
-    assert_none("product code has no unwrap, expect, panic or print macro", &panics);
+    assert_none(
+        &format!("a function has at most {MAX_FUNCTION_LINES} lines"),
+        &long,
+    );
+    assert_none(
+        "product code has no unwrap, expect, panic or print macro",
+        &panics,
+    );
 }
 
 #[test]
@@ -262,7 +302,9 @@ fn every_unsafe_says_why_it_is_safe() {
         let lines: Vec<&str> = text.lines().collect();
         for (idx, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let opens = ["unsafe {", "unsafe impl"].iter().any(|form| code.contains(form));
+            let opens = ["unsafe {", "unsafe impl"]
+                .iter()
+                .any(|form| code.contains(form));
             let declares = code.contains("unsafe fn");
             let above = &lines[idx.saturating_sub(12)..=idx];
             let told = |mark: &str| above.iter().any(|line| line.contains(mark));
@@ -271,7 +313,10 @@ fn every_unsafe_says_why_it_is_safe() {
             }
         }
     }
-    assert_none("every unsafe has a `SAFETY:` line (a fn a `# Safety` section)", &offences);
+    assert_none(
+        "every unsafe has a `SAFETY:` line (a fn a `# Safety` section)",
+        &offences,
+    );
 }
 
 #[test]
@@ -285,7 +330,11 @@ fn rules_catch_what_they_forbid() {
     paths.visit_file(&file);
     let rooms: Vec<&str> = paths.0.iter().map(|(room, _)| room.as_str()).collect();
     assert_eq!(rooms, ["http", "pool", "cli"]);
-    let mut code = ProductCode { path: Path::new("x.rs"), long: Vec::new(), panics: Vec::new() };
+    let mut code = ProductCode {
+        path: Path::new("x.rs"),
+        long: Vec::new(),
+        panics: Vec::new(),
+    };
     code.visit_file(&file);
     assert_eq!(code.panics.len(), 2, "{:?}", code.panics);
 }

@@ -3,6 +3,7 @@
 
 mod backend;
 mod catalog;
+mod engine;
 mod fixtures;
 mod gguf;
 mod gguf_file;

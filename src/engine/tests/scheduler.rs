@@ -128,12 +128,12 @@ fn the_youngest_gives_way_keeps_its_tokens_and_comes_before_later_ones() {
     let mut scheduler = Scheduler::new(LIMITS, 4);
     submit(&mut scheduler, 0, 20, 70);
     submit(&mut scheduler, 1, 20, 70);
+    submit(&mut scheduler, 2, 70, 1);
     let mut n_tokens = 0;
     while scheduler.n_preempted() == 0 {
         n_tokens = scheduler.sequence(SeqId(1)).unwrap().n_tokens();
         step(&mut scheduler);
     }
-    submit(&mut scheduler, 2, 1, 1);
     let young = scheduler.sequence(SeqId(1)).unwrap();
     assert_eq!((young.n_tokens(), young.n_computed), (n_tokens, 0));
     assert!(young.block_table.is_empty());

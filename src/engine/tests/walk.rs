@@ -75,8 +75,6 @@ struct Walk {
     next_id: u64,
     /// Those who are there, with what they must become.
     alive: BTreeMap<SeqId, Vec<TokenId>>,
-    /// Those who never had a block.
-    fresh: BTreeSet<SeqId>,
 }
 
 impl Walk {
@@ -87,7 +85,6 @@ impl Walk {
             n_ctx: n_blocks * u32::try_from(BLOCK_LEN).unwrap(),
             next_id: 0,
             alive: BTreeMap::new(),
-            fresh: BTreeSet::new(),
         }
     }
 
@@ -123,7 +120,6 @@ impl Walk {
         let prompt = prompt(usize::try_from(id.0).unwrap(), n_prompt);
         let n_left = self.n_ctx - u32::try_from(n_prompt).unwrap();
         self.alive.insert(id, whole(&prompt, n_new.min(n_left)));
-        self.fresh.insert(id);
         let request = GenerateRequest {
             prompt,
             sampling: greedy(),
@@ -135,7 +131,6 @@ impl Walk {
     }
 
     fn end(&mut self, id: SeqId) -> (Sequence, Vec<TokenId>) {
-        self.fresh.remove(&id);
         (
             self.scheduler.remove(id).unwrap(),
             self.alive.remove(&id).unwrap(),
@@ -155,9 +150,11 @@ impl Walk {
 
     fn step(&mut self) {
         let leader = self.leader();
+        let waits = |id: &SeqId| self.sequence(*id).block_table.is_empty();
+        let waiting = self.alive.keys().copied().filter(waits).collect();
         let plan = self.scheduler.schedule();
         self.check_plan(&plan);
-        self.check_fairness(&plan, leader);
+        self.check_fairness(&plan, leader, waiting);
         for row in &plan.rows {
             let sequence = self.scheduler.sequence_mut(row.seq).unwrap();
             sequence.n_computed += row.n_tokens;
@@ -198,7 +195,12 @@ impl Walk {
     }
 
     /// First come, first served; the oldest always moves on; nobody idles while one could run.
-    fn check_fairness(&mut self, plan: &StepPlan, leader: Option<(SeqId, u32)>) {
+    fn check_fairness(
+        &self,
+        plan: &StepPlan,
+        leader: Option<(SeqId, u32)>,
+        waiting: BTreeSet<SeqId>,
+    ) {
         let can_run = self.alive.keys().any(|id| !self.sequence(*id).paused);
         assert_eq!(!plan.rows.is_empty(), can_run);
         if let Some((id, n_computed)) = leader {
@@ -215,13 +217,13 @@ impl Walk {
                 "the oldest {id:?} stood still"
             );
         }
-        let started = |id: &SeqId| !self.sequence(*id).block_table.is_empty();
-        let (admitted, fresh): (BTreeSet<_>, BTreeSet<_>) =
-            self.fresh.iter().copied().partition(started);
-        if let (Some(last), Some(first)) = (admitted.last(), fresh.first()) {
+        let (admitted, left): (BTreeSet<_>, BTreeSet<_>) = waiting
+            .into_iter()
+            .filter(|id| !self.sequence(*id).paused)
+            .partition(|id| !self.sequence(*id).block_table.is_empty());
+        if let (Some(last), Some(first)) = (admitted.last(), left.first()) {
             assert!(last < first, "{last:?} overtook {first:?}");
         }
-        self.fresh = fresh;
     }
 
     fn check_blocks(&self) {

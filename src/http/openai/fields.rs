@@ -79,7 +79,10 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         if (f64::from(least)..=f64::from(most)).contains(&value) {
-            #[expect(clippy::cast_possible_truncation, reason = "rounding is what is wanted")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "rounding is what is wanted"
+            )]
             return Ok(Some(value as f32));
         }
         let name = self.name(key);
@@ -117,7 +120,10 @@ impl<'a> Fields<'a> {
 fn whole(value: &Value) -> Option<i64> {
     let from_float = || {
         let float = value.as_f64()?;
-        #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and exact")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked to be whole and exact"
+        )]
         (float.fract() == 0.0 && float.abs() <= EXACT_MOST).then_some(float as i64)
     };
     value.as_i64().or_else(from_float)

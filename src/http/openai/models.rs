@@ -7,12 +7,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::http::AppState;
 use crate::http::error::ApiError;
+use crate::http::{AppState, OWNED_BY};
 use crate::pool::ModelInfo;
-
-/// Whose models these are; `ingle run` knows a running Ingle by it.
-pub(crate) const OWNED_BY: &str = "ingle";
 
 /// Every model that can be asked for without fetching.
 pub(in crate::http) async fn list(State(state): State<AppState>) -> Json<Value> {

@@ -60,7 +60,9 @@ impl ChatCompletion {
             let message = "messages is empty: it needs at least one message";
             return Err(ApiError::invalid("messages", message));
         }
-        let messages = (0..).zip(messages).map(|(i, message)| parse_message(i, message));
+        let messages = (0..)
+            .zip(messages)
+            .map(|(i, message)| parse_message(i, message));
         let stream_options = fields.get("stream_options");
         let include_usage = match stream_options {
             Some(options) => Fields::of(options, "stream_options")?.bool("include_usage")?,
@@ -100,7 +102,9 @@ fn parse_sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
         None => fields.float("repeat_penalty", 0.01, 100.0)?,
     };
     Ok(Sampling {
-        temperature: fields.float("temperature", 0.0, 2.0)?.unwrap_or(neutral.temperature),
+        temperature: fields
+            .float("temperature", 0.0, 2.0)?
+            .unwrap_or(neutral.temperature),
         top_k: fields.u32("top_k", 0)?.filter(|k| *k > 0),
         top_p: fields.float("top_p", 0.0, 1.0)?.unwrap_or(neutral.top_p),
         min_p: fields.float("min_p", 0.0, 1.0)?.unwrap_or(neutral.min_p),
@@ -143,7 +147,10 @@ fn parse_message(i: usize, value: &Value) -> Result<Message, ApiError> {
         }
     };
     for key in ["tool_calls", "function_call", "audio"] {
-        if fields.get(key).is_some_and(|value| !asks_for_nothing(value)) {
+        if fields
+            .get(key)
+            .is_some_and(|value| !asks_for_nothing(value))
+        {
             let name = fields.name(key);
             let message = format!("{name} is not supported");
             return Err(ApiError::unsupported(name, message));
@@ -305,37 +312,85 @@ mod tests {
     #[test]
     fn wrong_values_are_named() {
         let cases = [
-            (json!({"temperature": "hot"}), "temperature", "not the string \"hot\""),
-            (json!({"temperature": -1}), "temperature", "is -1: it must be between 0 and 2"),
+            (
+                json!({"temperature": "hot"}),
+                "temperature",
+                "not the string \"hot\"",
+            ),
+            (
+                json!({"temperature": -1}),
+                "temperature",
+                "is -1: it must be between 0 and 2",
+            ),
             (json!({"temperature": 2.5}), "temperature", "is 2.5"),
             (json!({"top_p": 1.5}), "top_p", "is 1.5"),
             (json!({"max_tokens": -5}), "max_tokens", "is -5"),
-            (json!({"max_tokens": 1.5}), "max_tokens", "a whole number, not 1.5"),
+            (
+                json!({"max_tokens": 1.5}),
+                "max_tokens",
+                "a whole number, not 1.5",
+            ),
             (json!({"max_tokens": 5e9}), "max_tokens", "is 5000000000"),
             (json!({"seed": 1.5}), "seed", "not 1.5"),
             (json!({"stream": "yes"}), "stream", "true or false"),
-            (json!({"stop": 5}), "stop", "a string or a list of strings, not 5"),
+            (
+                json!({"stop": 5}),
+                "stop",
+                "a string or a list of strings, not 5",
+            ),
             (json!({"stop": ["a", null]}), "stop[1]", "not null"),
-            (json!({"stream_options": 1}), "stream_options", "an object, not 1"),
+            (
+                json!({"stream_options": 1}),
+                "stream_options",
+                "an object, not 1",
+            ),
             (json!({"model": 5}), "model", "a string, not 5"),
             (json!({"model": null}), "model", "is missing"),
-            (json!({"messages": "hi"}), "messages", "a list, not the string \"hi\""),
+            (
+                json!({"messages": "hi"}),
+                "messages",
+                "a list, not the string \"hi\"",
+            ),
             (json!({"messages": []}), "messages", "is empty"),
             (json!({"messages": ["hi"]}), "messages[0]", "an object"),
-            (json!({"messages": [{"content": "x"}]}), "messages[0].role", "is missing"),
-            (json!({"messages": [{"role": "god", "content": "x"}]}), "messages[0].role", "\"god\""),
-            (json!({"messages": [{"role": "user"}]}), "messages[0].content", "is missing"),
-            (json!({"messages": [{"role": "user", "content": 5}]}), "messages[0].content", "not 5"),
+            (
+                json!({"messages": [{"content": "x"}]}),
+                "messages[0].role",
+                "is missing",
+            ),
+            (
+                json!({"messages": [{"role": "god", "content": "x"}]}),
+                "messages[0].role",
+                "\"god\"",
+            ),
+            (
+                json!({"messages": [{"role": "user"}]}),
+                "messages[0].content",
+                "is missing",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": 5}]}),
+                "messages[0].content",
+                "not 5",
+            ),
         ];
         for (more, param, sentence) in cases {
             let error = parse(&more).unwrap_err();
             assert_eq!(error.status, 400, "{more}");
             assert_eq!(error.param.as_deref(), Some(param), "{more}");
-            assert!(error.message.contains(sentence), "{more}: {}", error.message);
+            assert!(
+                error.message.contains(sentence),
+                "{more}: {}",
+                error.message
+            );
         }
         for body in [json!([]), json!("x"), json!(null)] {
             let error = ChatCompletion::parse(&body).unwrap_err();
-            assert!(error.message.contains("must be a JSON object"), "{}", error.message);
+            assert!(
+                error.message.contains("must be a JSON object"),
+                "{}",
+                error.message
+            );
         }
     }
 
@@ -348,7 +403,10 @@ mod tests {
             (json!({"logprobs": true}), "logprobs"),
             (json!({"top_logprobs": 3}), "top_logprobs"),
             (json!({"logit_bias": {"5": 10}}), "logit_bias"),
-            (json!({"response_format": {"type": "json_object"}}), "response_format"),
+            (
+                json!({"response_format": {"type": "json_object"}}),
+                "response_format",
+            ),
             (json!({"modalities": ["text", "audio"]}), "modalities"),
             (json!({"grammar": "root ::= x"}), "grammar"),
             (

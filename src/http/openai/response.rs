@@ -31,7 +31,10 @@ impl Envelope {
         object.insert("object".to_owned(), json!(kind));
         object.insert("created".to_owned(), json!(self.created));
         object.insert("model".to_owned(), json!(self.model));
-        object.insert("system_fingerprint".to_owned(), json!(self.system_fingerprint));
+        object.insert(
+            "system_fingerprint".to_owned(),
+            json!(self.system_fingerprint),
+        );
         object.insert("choices".to_owned(), choices);
         object
     }

@@ -1,5 +1,7 @@
 //! Conversations as the models were trained to read them.
 
+use std::sync::Arc;
+
 use ingle::chat::{Message, Role};
 use ingle::text::{Text, TextOptions};
 use serde_json::Value;
@@ -228,4 +230,24 @@ fn chatml_stands_in_where_there_is_no_template() {
     let options = with_template(&chats, "llama3");
     let named = open(&fixtures::smollm2(), &options).unwrap();
     assert_eq!(named.template_source(), "templates/llama3.jinja");
+}
+
+#[test]
+fn the_fallback_is_logged_and_a_template_of_ones_own_is_not() {
+    let logged = |name: &str| {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Arc::new(log.reopen().unwrap()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || fixture(name));
+        std::fs::read_to_string(log.path()).unwrap()
+    };
+    let log = logged("ggml-vocab-llama-spm.gguf");
+    assert!(
+        log.contains("WARN") && log.contains("using ChatML"),
+        "{log}"
+    );
+    let log = logged("SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(!log.contains("ChatML"), "{log}");
 }
