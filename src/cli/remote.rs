@@ -42,8 +42,9 @@ impl Remote {
             key: config::variable("INGLE_API_KEY"),
             model: String::new(),
         };
-        let found = tokio::time::timeout(FIND_MOST, remote.get(&format!("models/{name}")));
-        let found = found.await.ok()?.ok()?;
+        let path = format!("models/{name}");
+        let found = tokio::time::timeout(FIND_MOST, remote.get(&path)).await;
+        let found = found.ok()?.ok()?;
         if found["owned_by"] != OWNED_BY {
             return None;
         }
