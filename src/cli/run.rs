@@ -20,19 +20,39 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.2, value_name = "T")]
+    #[arg(
+        long,
+        default_value_t = 0.2,
+        value_name = "T",
+        allow_negative_numbers = true
+    )]
     temperature: f32,
     /// Keep the likeliest tokens up to this share of probability.
-    #[arg(long, default_value_t = 0.9, value_name = "P")]
+    #[arg(
+        long,
+        default_value_t = 0.9,
+        value_name = "P",
+        allow_negative_numbers = true
+    )]
     top_p: f32,
     /// Keep so many of the likeliest tokens.
     #[arg(long, value_name = "K")]
     top_k: Option<u32>,
     /// Keep tokens at least this share as likely as the likeliest.
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        value_name = "P",
+        allow_negative_numbers = true
+    )]
     min_p: f32,
     /// Divide the logits of tokens already seen by it.
-    #[arg(long, default_value_t = 1.1, value_name = "X")]
+    #[arg(
+        long,
+        default_value_t = 1.0,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     repetition_penalty: f32,
     /// The same seed gives the same text.
     #[arg(long, value_name = "N")]
