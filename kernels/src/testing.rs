@@ -50,14 +50,14 @@ pub(crate) fn random_blocks(
             .flat_map(|w| w.to_le_bytes())
             .collect(),
         WeightType::F16 => {
-            let halves = random.floats(n_weights).into_iter().map(f16::from_f32);
+            let halves = random.floats(n_weights).into_iter().map(f16::from_f32_const);
             halves.flat_map(f16::to_le_bytes).collect()
         }
         WeightType::BF16 => {
             let halves = random
                 .floats(n_weights)
                 .into_iter()
-                .map(half::bf16::from_f32);
+                .map(half::bf16::from_f32_const);
             halves.flat_map(half::bf16::to_le_bytes).collect()
         }
         _ => {
@@ -65,7 +65,7 @@ pub(crate) fn random_blocks(
                 .map(|_| u8::try_from(random.below(256)).unwrap())
                 .collect();
             set_scales(weight_type, &mut bytes, |_| {
-                f16::from_f32(0.1 * random.float())
+                f16::from_f32_const(0.1 * random.float())
             });
             bytes
         }
