@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::app::App;
 use crate::config::Config;
-use crate::http::{ApiKeys, Readiness, Server, ServerOptions};
+use crate::http::{ApiKeys, Limits, Readiness, Server, ServerOptions};
 use crate::pool::{ModelId, Pool};
 use crate::telemetry;
 
@@ -26,6 +26,7 @@ pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<(
     let server = Server::bind(ServerOptions {
         listen: config.listen,
         keys,
+        limits: Limits::default(),
         backend: app.backend,
         recorded: telemetry::record_metrics()?,
         fingerprint: app.fingerprint,
