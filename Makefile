@@ -16,7 +16,7 @@ fixtures:
 # Other people's clients and llama.cpp itself, against the binary `cargo test` has built.
 clients: $(TARGET)/clients/.ready
 	$(CARGO) build --locked --bin ingle
-	$(TARGET)/clients/bin/python -m pytest -q tests/clients --ingle $(TARGET)/debug/ingle --fixtures $(TARGET)/fixtures
+	$(TARGET)/clients/bin/python -m pytest -q tests/clients --ingle $(TARGET)/debug/ingle --model-files $(TARGET)/fixtures
 
 $(TARGET)/clients/.ready: tests/clients/requirements.txt
 	$(PYTHON) -m venv $(TARGET)/clients

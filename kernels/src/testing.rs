@@ -1,4 +1,5 @@
 //! What tests share: random numbers and random blocks.
+#![cfg(test)]
 
 use half::f16;
 

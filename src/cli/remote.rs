@@ -1,6 +1,7 @@
 //! A running Ingle, asked over HTTP instead of loading a model twice.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -30,7 +31,10 @@ impl Remote {
     pub(super) async fn find(listen: SocketAddr, name: &str) -> Option<Self> {
         let is_name =
             |character: char| character.is_ascii_alphanumeric() || "-_.:".contains(character);
-        if !name.chars().all(is_name) || name.ends_with(".gguf") || listen.port() == 0 {
+        let is_file = Path::new(name)
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+        if is_file || !name.chars().all(is_name) || listen.port() == 0 {
             return None;
         }
         // Plain HTTP only, but the client wants one all the same; an error says there is one already.
@@ -48,7 +52,7 @@ impl Remote {
         if found["owned_by"] != OWNED_BY {
             return None;
         }
-        remote.model = found["id"].as_str()?.to_owned();
+        found["id"].as_str()?.clone_into(&mut remote.model);
         Some(remote)
     }
 
@@ -168,8 +172,10 @@ impl Reader {
         while !self.done {
             let line = match self.lines.next().await {
                 Ok(Some(line)) => line,
-                Ok(None) => return self.fail("the answer broke off"),
-                Err(error) => return self.fail(&format!("the answer broke off: {error}")),
+                Ok(None) => return Some(Err(self.fail("the answer broke off"))),
+                Err(error) => {
+                    return Some(Err(self.fail(&format!("the answer broke off: {error}"))));
+                }
             };
             // Comments and empty lines keep the connection alive.
             let Some(data) = line.strip_prefix(b"data: ") else {
@@ -183,14 +189,14 @@ impl Reader {
         None
     }
 
-    fn fail(&mut self, message: &str) -> Option<Result<ChatDelta, BackendError>> {
+    fn fail(&mut self, message: &str) -> BackendError {
         self.done = true;
-        Some(Err(BackendError::new(BackendErrorKind::Failed, message)))
+        BackendError::new(BackendErrorKind::Failed, message)
     }
 
     fn delta(&mut self, chunk: &Value) -> Option<Result<ChatDelta, BackendError>> {
         if let Some(message) = chunk["error"]["message"].as_str() {
-            return self.fail(message);
+            return Some(Err(self.fail(message)));
         }
         let choice = &chunk["choices"][0];
         match choice["finish_reason"].as_str() {

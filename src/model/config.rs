@@ -1,5 +1,7 @@
 //! The shape of a network, read from a file's keys and checked.
 
+use std::fmt::Display;
+
 use super::error::Error;
 use crate::gguf::{Gguf, Metadata};
 
@@ -65,14 +67,14 @@ impl ModelConfig {
             None if n_embd.is_multiple_of(n_heads) => n_embd / n_heads,
             None => {
                 let must_be = format!("a multiple of the {n_heads} heads");
-                return Err(keys.wrong("embedding_length", n_embd, must_be));
+                return Err(wrong("embedding_length", n_embd, must_be));
             }
         };
         keys.equals("attention.value_length", head_dim)?;
         let n_kv_heads = keys.opt_size("attention.head_count_kv")?.unwrap_or(n_heads);
         if !n_heads.is_multiple_of(n_kv_heads) {
             let must_be = format!("a divisor of the {n_heads} heads");
-            return Err(keys.wrong("attention.head_count_kv", n_kv_heads, must_be));
+            return Err(wrong("attention.head_count_kv", n_kv_heads, must_be));
         }
         Ok(Self {
             n_layers: keys.size("block_count")?,
@@ -83,7 +85,7 @@ impl ModelConfig {
             n_ff: keys.size("feed_forward_length")?,
             n_vocab: n_vocab(gguf, &keys)?,
             context_length: keys.context_length()?,
-            rms_norm_eps: keys.above_zero("attention.layer_norm_rms_epsilon", None)?,
+            rms_norm_eps: keys.positive("attention.layer_norm_rms_epsilon", None)?,
             rope: keys.rope(head_dim)?,
             sliding_window: metadata
                 .opt_u32("llama.attention.sliding_window")?
@@ -117,45 +119,48 @@ fn n_vocab(gguf: &Gguf, keys: &Keys<'_>) -> Result<usize, Error> {
     }
 }
 
+/// A key of the architecture whose value cannot be.
+fn wrong(key: &str, value: impl Display, must_be: impl Into<String>) -> Error {
+    Error::Key {
+        key: format!("llama.{key}"),
+        value: format!("{value}"),
+        must_be: must_be.into(),
+    }
+}
+
+fn above_zero(key: &str, value: u32) -> Result<usize, Error> {
+    if value == 0 {
+        return Err(wrong(key, value, "at least 1"));
+    }
+    Ok(value as usize)
+}
+
 /// The keys of the architecture, without its name before them.
 struct Keys<'a>(&'a Metadata);
 
 impl Keys<'_> {
-    fn wrong(&self, key: &str, value: impl ToString, must_be: impl Into<String>) -> Error {
-        Error::Key {
-            key: format!("llama.{key}"),
-            value: value.to_string(),
-            must_be: must_be.into(),
-        }
-    }
-
-    fn above_one(&self, key: &str, value: u32) -> Result<usize, Error> {
-        if value == 0 {
-            return Err(self.wrong(key, value, "at least 1"));
-        }
-        Ok(value as usize)
-    }
-
     fn size(&self, key: &str) -> Result<usize, Error> {
-        self.above_one(key, self.0.u32(&format!("llama.{key}"))?)
+        above_zero(key, self.0.u32(&format!("llama.{key}"))?)
     }
 
     fn opt_size(&self, key: &str) -> Result<Option<usize>, Error> {
         let value = self.0.opt_u32(&format!("llama.{key}"))?;
-        value.map(|value| self.above_one(key, value)).transpose()
+        value.map(|value| above_zero(key, value)).transpose()
     }
 
     /// Checks a key that repeats what is known already.
     fn equals(&self, key: &str, known: usize) -> Result<(), Error> {
         match self.opt_size(key)? {
-            Some(value) if value != known => {
-                Err(self.wrong(key, value, format!("{known} as the rest of the file says")))
-            }
+            Some(value) if value != known => Err(wrong(
+                key,
+                value,
+                format!("{known} as the rest of the file says"),
+            )),
             _ => Ok(()),
         }
     }
 
-    fn above_zero(&self, key: &str, default: Option<f32>) -> Result<f32, Error> {
+    fn positive(&self, key: &str, default: Option<f32>) -> Result<f32, Error> {
         let full = format!("llama.{key}");
         let value = match (self.0.opt_f32(&full)?, default) {
             (Some(value), _) | (None, Some(value)) => value,
@@ -164,7 +169,7 @@ impl Keys<'_> {
         if value.is_finite() && value > 0.0 {
             return Ok(value);
         }
-        Err(self.wrong(key, value, "above 0 and finite"))
+        Err(wrong(key, value, "above 0 and finite"))
     }
 
     fn context_length(&self) -> Result<u32, Error> {
@@ -173,7 +178,7 @@ impl Keys<'_> {
         if (1..=CONTEXT_MOST).contains(&value) {
             return Ok(value);
         }
-        Err(self.wrong(KEY, value, format!("between 1 and {CONTEXT_MOST}")))
+        Err(wrong(KEY, value, format!("between 1 and {CONTEXT_MOST}")))
     }
 
     fn rope(&self, head_dim: usize) -> Result<Rope, Error> {
@@ -181,20 +186,20 @@ impl Keys<'_> {
         let dim = self.opt_size(DIM)?.unwrap_or(head_dim);
         if dim > head_dim || !dim.is_multiple_of(2) {
             let must_be = format!("even and at most {head_dim}, the size of a head");
-            return Err(self.wrong(DIM, dim, must_be));
+            return Err(wrong(DIM, dim, must_be));
         }
         let scale = match self.0.opt_str("llama.rope.scaling.type")? {
             // The old key is a linear factor too.
-            None => self.above_zero("rope.scale_linear", Some(1.0))?,
+            None => self.positive("rope.scale_linear", Some(1.0))?,
             Some("none") => 1.0,
-            Some("linear") => self.above_zero("rope.scaling.factor", None)?,
+            Some("linear") => self.positive("rope.scaling.factor", None)?,
             Some(other) => {
                 let what = format!("rotary scaling of type {other:?} (llama.rope.scaling.type)");
                 return Err(Error::Unsupported { what });
             }
         };
         Ok(Rope {
-            base: self.above_zero("rope.freq_base", Some(10_000.0))?,
+            base: self.positive("rope.freq_base", Some(10_000.0))?,
             dim,
             scale,
         })

@@ -236,7 +236,10 @@ fn rope_table(
         Some(factors) => factors.iter().map(|factor| factor * scale).collect(),
         None => vec![scale; dim / 2],
     };
-    if let Some(factor) = factors.iter().find(|factor| !(**factor > 0.0)) {
+    if let Some(factor) = factors
+        .iter()
+        .find(|factor| **factor <= 0.0 || factor.is_nan())
+    {
         return Err(Error::Key {
             key: "rope_freqs.weight".to_owned(),
             value: factor.to_string(),

@@ -4,7 +4,7 @@ use ingle_kernels::quantize::row_words;
 
 use super::BLOCK_LEN;
 use super::config::ModelConfig;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, TensorInfo};
 
 /// The largest step and the size of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Memory {
 impl Memory {
     /// Estimates a model before it is loaded.
     pub fn estimate(gguf: &Gguf, config: &ModelConfig, limits: &Limits) -> Self {
-        let weights_bytes = gguf.tensors().iter().map(|tensor| tensor.n_bytes()).sum();
+        let weights_bytes = gguf.tensors().iter().map(TensorInfo::n_bytes).sum();
         let f32s = Sizes::new(config, limits).total();
         let rope = limits.n_positions(config).saturating_mul(config.rope.dim);
         let workspace = f32s.saturating_add(rope);

@@ -10,12 +10,12 @@ import pytest
 
 def pytest_addoption(parser):
     parser.addoption("--ingle", required=True, help="the built binary")
-    parser.addoption("--fixtures", required=True, help="the folder made by tests/fixtures.py")
+    parser.addoption("--model-files", required=True, help="the folder made by tests/fixtures.py")
 
 
 @pytest.fixture(scope="session")
 def smollm2(request):
-    return (Path(request.config.getoption("--fixtures")) / "SmolLM2-135M-Instruct.Q4_1.gguf").resolve()
+    return (Path(request.config.getoption("--model-files")) / "SmolLM2-135M-Instruct.Q4_1.gguf").resolve()
 
 
 class Served:

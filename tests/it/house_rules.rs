@@ -275,12 +275,16 @@ fn functions_stay_short_and_product_code_does_not_panic() {
         {
             continue;
         }
+        let file = parsed(&path);
+        if is_test_only(&file.attrs) {
+            continue;
+        }
         let mut code = ProductCode {
             path: &path,
             long: Vec::new(),
             panics: Vec::new(),
         };
-        code.visit_file(&parsed(&path));
+        code.visit_file(&file);
         long.extend(code.long);
         panics.extend(code.panics);
     }
@@ -305,7 +309,8 @@ fn every_unsafe_says_why_it_is_safe() {
             let opens = ["unsafe {", "unsafe impl"]
                 .iter()
                 .any(|form| code.contains(form));
-            let declares = code.contains("unsafe fn");
+            // `unsafe fn(` is the type of a pointer, which promises nothing by itself.
+            let declares = code.contains("unsafe fn ");
             let above = &lines[idx.saturating_sub(12)..=idx];
             let told = |mark: &str| above.iter().any(|line| line.contains(mark));
             if (opens && !told("SAFETY:")) || (declares && !told("# Safety") && !told("SAFETY:")) {

@@ -22,7 +22,7 @@ pub(crate) struct House {
 }
 
 /// What a test wants otherwise than usual.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Wish {
     pub(crate) budget_bytes: Option<u64>,
     pub(crate) n_ctx: Option<u32>,

@@ -1,4 +1,5 @@
 //! The plan, driven through random histories that check its laws after every step.
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 
