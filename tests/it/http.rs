@@ -29,6 +29,8 @@ pub(crate) struct Options {
     drain: Duration,
     tiny: TinyLlama,
     wish: Wish,
+    /// Whether what it was started with is loaded.
+    ready: bool,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             drain: Duration::from_secs(20),
             tiny: TinyLlama::default(),
             wish: Wish::default(),
+            ready: true,
         }
     }
 }
@@ -53,7 +56,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Starts it; it is ready, its model loads on first request.
+    /// Starts it; its model loads on first request.
     pub(crate) async fn start(options: Options) -> Self {
         let house = House::new(options.wish);
         house.serve("tiny", &options.tiny);
@@ -69,7 +72,9 @@ impl Served {
         .unwrap();
         let address = server.local_addr().unwrap();
         let readiness = server.readiness();
-        readiness.set();
+        if options.ready {
+            readiness.set();
+        }
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone(), options.drain));
         Self {

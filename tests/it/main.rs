@@ -8,6 +8,7 @@ mod fixtures;
 mod gguf;
 mod gguf_file;
 mod house_rules;
+mod http;
 mod model;
 mod pool;
 mod text;

@@ -33,7 +33,11 @@ impl Reply {
     /// The error it holds, after checking that it has all fields and nothing else.
     pub(crate) fn error(&self) -> Value {
         let body = self.json();
-        let keys: Vec<&String> = body["error"].as_object().expect("an error").keys().collect();
+        let keys: Vec<&String> = body["error"]
+            .as_object()
+            .expect("an error")
+            .keys()
+            .collect();
         assert_eq!(keys, ["message", "type", "param", "code"], "{self:?}");
         assert_eq!(body.as_object().unwrap().len(), 1);
         body["error"].clone()
@@ -61,7 +65,11 @@ impl Reply {
             .collect();
         let is_chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
         let body = &bytes[end + 4..];
-        let body = if is_chunked { unchunk(body) } else { body.to_vec() };
+        let body = if is_chunked {
+            unchunk(body)
+        } else {
+            body.to_vec()
+        };
         Some(Self {
             status,
             headers,
@@ -131,9 +139,16 @@ pub(crate) async fn read_to(stream: &mut TcpStream, mark: &str) -> Vec<u8> {
     let mut answer = Vec::new();
     let read = async {
         let mut buffer = [0; 4096];
-        while !answer.windows(mark.len()).any(|window| window == mark.as_bytes()) {
+        while !answer
+            .windows(mark.len())
+            .any(|window| window == mark.as_bytes())
+        {
             let n = stream.read(&mut buffer).await.unwrap();
-            assert!(n > 0, "ended before {mark:?}: {}", String::from_utf8_lossy(&answer));
+            assert!(
+                n > 0,
+                "ended before {mark:?}: {}",
+                String::from_utf8_lossy(&answer)
+            );
             answer.extend_from_slice(&buffer[..n]);
         }
     };
