@@ -69,6 +69,11 @@ pub(super) struct Session {
     verbose: bool,
 }
 
+/// The person stopped the only answer there was to be.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(super) struct Interrupted;
+
 /// Runs the verb.
 pub(super) async fn run(args: RunArgs, config: Config) -> anyhow::Result<()> {
     let prompt = if args.prompt.is_empty() {
@@ -80,7 +85,9 @@ pub(super) async fn run(args: RunArgs, config: Config) -> anyhow::Result<()> {
     match prompt {
         Some(prompt) => {
             session.say(prompt);
-            session.answer(&mut io::stdout()).await.map(|_| ())
+            let interrupted = session.answer(&mut io::stdout()).await?;
+            anyhow::ensure!(!interrupted, Interrupted);
+            Ok(())
         }
         None => chat::chat(session, args.system.as_deref()).await,
     }
@@ -147,7 +154,14 @@ impl Session {
     /// interrupt ends it where it is; true when one came.
     pub(super) async fn answer(&mut self, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
         let clock = Instant::now();
-        let mut stream = self.talker.chat(&self.request).await?;
+        let mut stream = tokio::select! {
+            stream = self.talker.chat(&self.request) => stream?,
+            _ = tokio::signal::ctrl_c() => {
+                // The question stays out of the conversation, so that it can be asked again.
+                self.request.messages.pop();
+                return Ok(true);
+            }
+        };
         let mut text = String::new();
         let mut first = None;
         let mut interrupted = false;

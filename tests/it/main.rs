@@ -3,6 +3,7 @@
 
 mod backend;
 mod catalog;
+mod cli;
 mod engine;
 mod fixtures;
 mod gguf;
