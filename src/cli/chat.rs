@@ -5,7 +5,7 @@ use std::io;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::run::{Session, tell};
+use super::session::{Session, tell};
 use crate::chat::{Message, Role};
 
 const HELP: &str = "/clear begins anew, /bye leaves (Ctrl-D does too), Ctrl-C stops an answer; \

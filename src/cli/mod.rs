@@ -9,6 +9,7 @@ mod models;
 mod remote;
 mod run;
 mod serve;
+mod session;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -1,18 +1,12 @@
 //! `ingle run`: one answer, or a chat.
 
-use std::io::{self, IsTerminal, Read, Write};
-use std::time::{Duration, Instant};
+use std::io::{self, IsTerminal, Read};
 
 use clap::Args;
-use futures_util::StreamExt;
 
-use super::app::App;
 use super::chat;
-use super::load_bar;
-use super::remote::Remote;
-use crate::backend::ChatStream;
-use crate::backend::local::LocalBackend;
-use crate::chat::{ChatDelta, ChatRequest, Message, Role, Sampling, Usage};
+use super::session::Session;
+use crate::chat::{Message, Role, Sampling};
 use crate::config::Config;
 
 /// Flags of `ingle run`.
@@ -26,19 +20,39 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 0.2, value_name = "T")]
+    #[arg(
+        long,
+        default_value_t = 0.2,
+        value_name = "T",
+        allow_negative_numbers = true
+    )]
     temperature: f32,
     /// Keep the likeliest tokens up to this share of probability.
-    #[arg(long, default_value_t = 0.9, value_name = "P")]
+    #[arg(
+        long,
+        default_value_t = 0.9,
+        value_name = "P",
+        allow_negative_numbers = true
+    )]
     top_p: f32,
     /// Keep so many of the likeliest tokens.
     #[arg(long, value_name = "K")]
     top_k: Option<u32>,
     /// Keep tokens at least this share as likely as the likeliest.
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        value_name = "P",
+        allow_negative_numbers = true
+    )]
     min_p: f32,
     /// Divide the logits of tokens already seen by it.
-    #[arg(long, default_value_t = 1.1, value_name = "X")]
+    #[arg(
+        long,
+        default_value_t = 1.0,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     repetition_penalty: f32,
     /// The same seed gives the same text.
     #[arg(long, value_name = "N")]
@@ -54,21 +68,6 @@ pub(super) struct RunArgs {
     local: bool,
 }
 
-/// Whoever answers.
-pub(super) enum Talker {
-    /// An engine in this process.
-    Here(Box<LocalBackend>),
-    /// A running Ingle.
-    There(Remote),
-}
-
-/// A conversation and how it is carried on.
-pub(super) struct Session {
-    talker: Talker,
-    pub(super) request: ChatRequest,
-    verbose: bool,
-}
-
 /// The person stopped the only answer there was to be.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
@@ -81,7 +80,14 @@ pub(super) async fn run(args: RunArgs, config: Config) -> anyhow::Result<()> {
     } else {
         Some(args.prompt.join(" "))
     };
-    let mut session = Session::open(&args, &config).await?;
+    let mut session = Session::open(&args.model, &config, args.local, args.verbose).await?;
+    session.request.sampling = args.sampling();
+    session.request.max_new_tokens = args.max_tokens;
+    let system = args
+        .system
+        .iter()
+        .map(|text| Message::text(Role::System, text));
+    session.request.messages = system.collect();
     match prompt {
         Some(prompt) => {
             session.say(prompt);
@@ -106,147 +112,16 @@ fn piped_prompt() -> anyhow::Result<Option<String>> {
     Ok(Some(text.to_owned()))
 }
 
-impl Session {
-    async fn open(args: &RunArgs, config: &Config) -> anyhow::Result<Self> {
-        let running = if args.local {
-            None
-        } else {
-            Remote::find(config.listen, &args.model).await
-        };
-        let (talker, model) = match running {
-            Some(remote) => {
-                let model = remote.model().to_owned();
-                (Talker::There(remote), model)
-            }
-            None => here(&args.model, config, args.verbose).await?,
-        };
-        let system = args
-            .system
-            .iter()
-            .map(|text| Message::text(Role::System, text));
-        Ok(Self {
-            talker,
-            request: ChatRequest {
-                model,
-                messages: system.collect(),
-                sampling: Sampling {
-                    temperature: args.temperature,
-                    top_k: args.top_k,
-                    top_p: args.top_p,
-                    min_p: args.min_p,
-                    repetition_penalty: args.repetition_penalty,
-                    seed: args.seed,
-                    ..Sampling::default()
-                },
-                max_new_tokens: args.max_tokens,
-                stop: Vec::new(),
-            },
-            verbose: args.verbose,
-        })
-    }
-
-    /// Adds what the person says.
-    pub(super) fn say(&mut self, text: String) {
-        self.request.messages.push(Message::text(Role::User, text));
-    }
-
-    /// Writes the answer as it comes, adds it to the conversation, and says what it took. An
-    /// interrupt ends it where it is; true when one came.
-    pub(super) async fn answer(&mut self, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
-        let clock = Instant::now();
-        let mut stream = tokio::select! {
-            stream = self.talker.chat(&self.request) => stream?,
-            _ = tokio::signal::ctrl_c() => {
-                // The question stays out of the conversation, so that it can be asked again.
-                self.request.messages.pop();
-                return Ok(true);
-            }
-        };
-        let mut text = String::new();
-        let mut first = None;
-        let mut interrupted = false;
-        let usage = loop {
-            let delta = tokio::select! {
-                delta = stream.next() => delta,
-                _ = tokio::signal::ctrl_c() => {
-                    interrupted = true;
-                    break None;
-                }
-            };
-            match delta.transpose()? {
-                Some(ChatDelta::Text(more)) => {
-                    first.get_or_insert_with(|| clock.elapsed());
-                    out.write_all(more.as_bytes())?;
-                    out.flush()?;
-                    text.push_str(&more);
-                }
-                Some(ChatDelta::Finished { usage, .. }) => break Some(usage),
-                None => break None,
-            }
-        };
-        writeln!(out)?;
-        if let (true, Some(usage)) = (self.verbose, usage) {
-            tell_rates(usage, first.unwrap_or_default(), clock.elapsed());
-        }
-        self.request
-            .messages
-            .push(Message::text(Role::Assistant, text));
-        Ok(interrupted)
-    }
-}
-
-impl Talker {
-    async fn chat(&self, request: &ChatRequest) -> anyhow::Result<ChatStream> {
-        match self {
-            Self::Here(backend) => Ok(backend.chat(request, None).await?),
-            Self::There(remote) => Ok(remote.chat(request).await?),
+impl RunArgs {
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            ..Sampling::default()
         }
     }
-}
-
-/// Loads the model in this process.
-async fn here(model: &str, config: &Config, verbose: bool) -> anyhow::Result<(Talker, String)> {
-    let app = App::start(config)?;
-    let pool = app.backend.pool().clone();
-    let id = pool.resolve(model)?;
-    let shown = tokio::spawn(load_bar::show(pool.load_events(), id.clone()));
-    let lease = pool.acquire(id.as_str(), None).await;
-    // It ends with the load; after a failed one its last line is out, too.
-    let _ = shown.await;
-    let lease = lease?;
-    if verbose {
-        tell(&format!(
-            "loaded {id} in {:.2} s: {} MB, context of {} tokens, {}",
-            lease.load_time.as_secs_f64(),
-            lease.memory.total() / 1_000_000,
-            lease.n_ctx,
-            app.fingerprint,
-        ));
-    }
-    Ok((Talker::Here(Box::new(app.backend)), id.to_string()))
-}
-
-/// What an answer took: the prompt's rate to the first text, the answer's from there.
-fn tell_rates(usage: Usage, first: Duration, whole: Duration) {
-    let Usage {
-        prompt_tokens,
-        completion_tokens,
-    } = usage;
-    let rate = |n: u32, time: Duration| f64::from(n) / time.as_secs_f64().max(1e-9);
-    tell(&format!(
-        "first token after {:.3} s; prompt: {prompt_tokens} tokens, {:.1} tokens/s; \
-         answer: {completion_tokens} tokens, {:.1} tokens/s",
-        first.as_secs_f64(),
-        rate(prompt_tokens, first),
-        rate(
-            completion_tokens.saturating_sub(1),
-            whole.saturating_sub(first)
-        ),
-    ));
-}
-
-/// A line on standard error.
-pub(super) fn tell(line: &str) {
-    // Where stderr is gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{line}");
 }

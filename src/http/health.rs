@@ -12,9 +12,9 @@ use super::AppState;
 use crate::pool::ModelStatus;
 
 /// A step older than this is stuck: the largest step of the slowest model takes seconds.
-const STEP_STUCK: Duration = Duration::from_secs(60);
+const STEP_STUCK: Duration = Duration::from_mins(1);
 /// Stuck for so long, it will not come back by itself.
-const STEP_DEAD: Duration = Duration::from_secs(300);
+const STEP_DEAD: Duration = Duration::from_mins(5);
 
 /// Says whether requests may come.
 pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {

@@ -35,9 +35,9 @@ impl Default for Limits {
             head_bytes: 64 << 10,
             n_header_lines: 100,
             body_pause: Duration::from_secs(10),
-            body_time: Duration::from_secs(120),
+            body_time: Duration::from_mins(2),
             body_bytes: 32 << 20,
-            write_stall: Duration::from_secs(60),
+            write_stall: Duration::from_mins(1),
             keep_alive: Duration::from_secs(10),
         }
     }

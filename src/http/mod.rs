@@ -169,12 +169,18 @@ fn router(state: AppState) -> Router {
         .route("/metrics", get(metrics::render))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));
-    open.merge(guarded)
-        .method_not_allowed_fallback(no_such_method)
+    let routes = open
+        .merge(guarded)
+        .method_not_allowed_fallback(no_such_method);
+    wrapped(routes.with_state(state), body_pause)
+}
+
+/// What every request goes through.
+fn wrapped(routes: Router, body_pause: Duration) -> Router {
+    routes
         .layer(RequestBodyTimeoutLayer::new(body_pause))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(record))
-        .with_state(state)
 }
 
 /// Lets pass who may ask.
@@ -218,6 +224,7 @@ async fn no_such_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the layer calls it so")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -230,4 +237,35 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
 fn unix_seconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn boom() -> Response {
+        panic!("the cat's name is Molly");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_object_that_tells_nothing() {
+        let routes = wrapped(
+            Router::new().route("/", get(boom)),
+            Limits::default().body_pause,
+        );
+        for _ in 0..2 {
+            let request = Request::get("/").body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(response.headers().contains_key("x-request-id"));
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"]["type"], "api_error");
+            assert!(!body.to_string().contains("Molly"));
+        }
+    }
 }

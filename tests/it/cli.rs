@@ -19,7 +19,7 @@ use crate::gguf_file::TinyLlama;
 use crate::http::wire::{self, Reply, request};
 
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder of its own to run in, with a tiny model in it; nothing leaves the machine.
 struct Ground {

@@ -310,9 +310,20 @@ mod tests {
         assert_eq!(texts, ["be brief", "ab", ""]);
     }
 
+    /// Every case is a 400 that names the field and says the words.
+    fn assert_refused(cases: &[(Value, &str, &str)]) {
+        for (more, param, sentence) in cases {
+            let error = parse(more).unwrap_err();
+            assert_eq!(error.status, 400, "{more}");
+            assert_eq!(error.param.as_deref(), Some(*param), "{more}");
+            let message = error.message;
+            assert!(message.contains(sentence), "{more}: {message}");
+        }
+    }
+
     #[test]
     fn wrong_values_are_named() {
-        let cases = [
+        assert_refused(&[
             (
                 json!({"temperature": "hot"}),
                 "temperature",
@@ -347,6 +358,12 @@ mod tests {
             ),
             (json!({"model": 5}), "model", "a string, not 5"),
             (json!({"model": null}), "model", "is missing"),
+        ]);
+    }
+
+    #[test]
+    fn what_is_no_conversation_is_named() {
+        assert_refused(&[
             (
                 json!({"messages": "hi"}),
                 "messages",
@@ -374,17 +391,7 @@ mod tests {
                 "messages[0].content",
                 "not 5",
             ),
-        ];
-        for (more, param, sentence) in cases {
-            let error = parse(&more).unwrap_err();
-            assert_eq!(error.status, 400, "{more}");
-            assert_eq!(error.param.as_deref(), Some(param), "{more}");
-            assert!(
-                error.message.contains(sentence),
-                "{more}: {}",
-                error.message
-            );
-        }
+        ]);
         for body in [json!([]), json!("x"), json!(null)] {
             let error = ChatCompletion::parse(&body).unwrap_err();
             assert!(

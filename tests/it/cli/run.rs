@@ -115,7 +115,7 @@ async fn somebody_else_at_the_address_is_not_asked() {
         let mut n_posts = 0;
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = [0; 4096];
+            let mut head = vec![0; 4096];
             let n = stream.read(&mut head).await.unwrap();
             n_posts += usize::from(head[..n].starts_with(b"POST"));
             let body = "{\"id\":\"tiny\",\"object\":\"model\",\"owned_by\":\"library\"}";

@@ -207,7 +207,7 @@ async fn ambiguous_framing_is_never_two_requests() {
         format!("{head}transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n{smuggled}"),
         format!("{head}x: y\r\n folded\r\ncontent-length: 0\r\n\r\n{smuggled}"),
         format!("{head}x\0y: z\r\n\r\n{smuggled}"),
-        format!("{smuggled}").replace(" HTTP/1.1", " HTTP/9.9"),
+        smuggled.replace(" HTTP/1.1", " HTTP/9.9"),
         "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03".to_owned(),
     ];
     for bytes in cases {

@@ -105,7 +105,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
         wish: Wish {
             engine: EngineOptions {
                 event_queue_len: 4,
-                reader_timeout: Duration::from_secs(60),
+                reader_timeout: Duration::from_mins(1),
                 ..EngineOptions::default()
             },
             ..Wish::default()

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An answer.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>
 pub(crate) async fn rest(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let read = async {
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = vec![0; 16 << 10];
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
@@ -138,7 +138,7 @@ pub(crate) async fn rest(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 pub(crate) async fn read_to(stream: &mut TcpStream, mark: &str) -> Vec<u8> {
     let mut answer = Vec::new();
     let read = async {
-        let mut buffer = [0; 4096];
+        let mut buffer = vec![0; 4096];
         while !answer
             .windows(mark.len())
             .any(|window| window == mark.as_bytes())
