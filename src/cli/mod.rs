@@ -116,6 +116,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has enough of it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // Whoever interrupted it knows; shells call it 128 and the signal's number.
+        Err(error) if error.is::<run::Interrupted>() => ExitCode::from(130),
         Err(error) => {
             // Where stderr is gone there is nobody to tell.
             let _ = writeln!(io::stderr(), "error: {error:#}");

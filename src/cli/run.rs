@@ -68,6 +68,11 @@ pub(super) struct RunArgs {
     local: bool,
 }
 
+/// The person stopped the only answer there was to be.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(super) struct Interrupted;
+
 /// Runs the verb.
 pub(super) async fn run(args: RunArgs, config: Config) -> anyhow::Result<()> {
     let prompt = if args.prompt.is_empty() {
@@ -86,7 +91,9 @@ pub(super) async fn run(args: RunArgs, config: Config) -> anyhow::Result<()> {
     match prompt {
         Some(prompt) => {
             session.say(prompt);
-            session.answer(&mut io::stdout()).await.map(|_| ())
+            let interrupted = session.answer(&mut io::stdout()).await?;
+            anyhow::ensure!(!interrupted, Interrupted);
+            Ok(())
         }
         None => chat::chat(session, args.system.as_deref()).await,
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::app::App;
 use crate::config::Config;
-use crate::http::{ApiKeys, Readiness, Server, ServerOptions};
+use crate::http::{ApiKeys, Limits, Readiness, Server, ServerOptions};
 use crate::pool::{ModelId, Pool};
 use crate::telemetry;
 
@@ -26,6 +26,7 @@ pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<(
     let server = Server::bind(ServerOptions {
         listen: config.listen,
         keys,
+        limits: Limits::default(),
         backend: app.backend,
         recorded: telemetry::record_metrics()?,
         fingerprint: app.fingerprint,
@@ -33,6 +34,8 @@ pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<(
     .await
     .with_context(|| format!("{} cannot be listened on", config.listen))?;
     let address = server.local_addr()?;
+    // Whoever knows the address may already ask it to stop.
+    let mut signals = Signals::new()?;
     writeln!(io::stdout(), "http://{address}")?;
     tracing::info!(%address, "listening");
 
@@ -41,7 +44,7 @@ pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<(
     let readiness = server.readiness();
     let running = tokio::spawn(server.run(stop.clone(), drain));
     let outcome = tokio::select! {
-        signal = signalled() => signal.map_err(anyhow::Error::from),
+        () = signals.next() => Ok(()),
         failed = preload(&pool, &models, &readiness) => Err(failed),
     };
     tracing::info!(seconds = drain.as_secs(), "finishing what is under way");
@@ -56,7 +59,7 @@ pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<(
     tokio::select! {
         () = finish => {}
         // Whoever asks twice means it.
-        _ = signalled() => tracing::warn!("ended at once"),
+        () = signals.next() => tracing::warn!("ended at once"),
     }
     outcome
 }
@@ -82,17 +85,40 @@ async fn preload(pool: &Pool, models: &[ModelId], readiness: &Readiness) -> anyh
     std::future::pending().await
 }
 
-/// Waits for SIGTERM or an interrupt from the keyboard.
-async fn signalled() -> io::Result<()> {
+/// The two ways of being told to stop: SIGTERM and an interrupt from the keyboard. From its making
+/// on, neither ends the process by itself.
+struct Signals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminated = signal(SignalKind::terminate())?;
+    terminated: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupted: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                terminated: signal(SignalKind::terminate())?,
+                interrupted: signal(SignalKind::interrupt())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        #[cfg(unix)]
         tokio::select! {
-            _ = terminated.recv() => Ok(()),
-            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = self.terminated.recv() => {}
+            _ = self.interrupted.recv() => {}
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without a console nobody can interrupt.
+            std::future::pending().await
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
 }

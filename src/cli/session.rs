@@ -1,6 +1,7 @@
 //! A conversation with whoever answers: an engine in this process, or a running Ingle.
 
 use std::io::{self, Write};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -71,17 +72,28 @@ impl Session {
     /// interrupt ends it where it is; true when one came.
     pub(super) async fn answer(&mut self, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
         let clock = Instant::now();
-        let mut stream = self.talker.chat(&self.request).await?;
+        // One for the whole answer: none is lost between two pieces of text.
+        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let mut stream = tokio::select! {
+            biased;
+            _ = &mut interrupt => {
+                // The question stays out of the conversation, so that it can be asked again.
+                self.request.messages.pop();
+                return Ok(true);
+            }
+            stream = self.talker.chat(&self.request) => stream?,
+        };
         let mut text = String::new();
         let mut first = None;
         let mut interrupted = false;
         let usage = loop {
             let delta = tokio::select! {
-                delta = stream.next() => delta,
-                _ = tokio::signal::ctrl_c() => {
+                biased;
+                _ = &mut interrupt => {
                     interrupted = true;
                     break None;
                 }
+                delta = stream.next() => delta,
             };
             match delta.transpose()? {
                 Some(ChatDelta::Text(more)) => {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -63,6 +63,17 @@ impl std::fmt::Debug for ApiKeys {
     }
 }
 
+/// Who may come in.
+#[derive(Clone, Debug)]
+pub(super) enum Door {
+    /// Whoever has a key.
+    Keys(ApiKeys),
+    /// Programs of this machine: the server listens on a loopback address, without keys.
+    Here,
+    /// Everybody: the server listens where others reach it, and was told to do so without keys.
+    Open,
+}
+
 /// What is wrong with a request's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -75,9 +86,11 @@ pub(super) enum Refusal {
 }
 
 /// Checks a request against the keys or, where there are none, against pages of other sites.
-pub(super) fn check(keys: Option<&ApiKeys>, headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(keys) = keys else {
-        return check_origin(headers);
+pub(super) fn check(door: &Door, headers: &HeaderMap) -> Result<(), Refusal> {
+    let keys = match door {
+        Door::Keys(keys) => keys,
+        Door::Here => return check_host(headers).and(check_origin(headers)),
+        Door::Open => return check_origin(headers),
     };
     match key(headers) {
         None => Err(Refusal::MissingKey),
@@ -100,28 +113,27 @@ fn key(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(plain).filter(|key| !key.is_empty())
 }
 
-/// A server without keys answers names of this machine only: a page that had its own name resolved
-/// to a loopback address sends that name, and every page sends its origin.
+/// A page that had its own name resolved to a loopback address sends that name.
+fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_here = |host: &HeaderValue| host.to_str().is_ok_and(is_here);
+    match headers.get(header::HOST) {
+        Some(host) if !is_here(host) => Err(Refusal::ForeignOrigin),
+        _ => Ok(()),
+    }
+}
+
+/// A page sends its origin: pages of this machine may ask.
 fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
-    let host = headers.get(header::HOST).map(|value| value.to_str());
-    let origin = headers.get(header::ORIGIN).map(|value| value.to_str());
-    let host_is_here = match host {
-        None => true,
-        Some(host) => host.is_ok_and(is_here),
+    let is_here = |origin: &HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let page = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
+        page.is_some_and(is_here)
     };
-    let origin_is_here = match origin {
-        None => true,
-        Some(origin) => origin.is_ok_and(|origin| {
-            let page = origin
-                .strip_prefix("http://")
-                .or_else(|| origin.strip_prefix("https://"));
-            page.is_some_and(is_here)
-        }),
-    };
-    if host_is_here && origin_is_here {
-        Ok(())
-    } else {
-        Err(Refusal::ForeignOrigin)
+    match headers.get(header::ORIGIN) {
+        Some(origin) if !is_here(origin) => Err(Refusal::ForeignOrigin),
+        _ => Ok(()),
     }
 }
 
@@ -152,14 +164,15 @@ mod tests {
     #[test]
     fn keys_are_read_one_a_line() {
         let keys = ApiKeys::parse("# team a\nalpha\n\n  beta \r\n").unwrap();
+        let door = Door::Keys(keys.clone());
         for (header, value) in [
             ("authorization", "Bearer alpha"),
             ("authorization", "bearer beta"),
             ("x-api-key", "beta"),
         ] {
-            assert_eq!(check(Some(&keys), &headers(&[(header, value)])), Ok(()));
+            assert_eq!(check(&door, &headers(&[(header, value)])), Ok(()));
         }
-        let refused = |pairs: &[_]| check(Some(&keys), &headers(pairs)).unwrap_err();
+        let refused = |pairs: &[_]| check(&door, &headers(pairs)).unwrap_err();
         assert_eq!(refused(&[]), Refusal::MissingKey);
         assert_eq!(
             refused(&[("authorization", "Basic alpha")]),
@@ -175,6 +188,15 @@ mod tests {
         );
         assert_eq!(refused(&[("x-api-key", "# team a")]), Refusal::WrongKey);
         assert_eq!(format!("{keys:?}"), "2 API keys");
+    }
+
+    #[test]
+    fn a_server_for_others_is_called_by_any_name_but_not_by_their_pages() {
+        let named = ("host", "ml-server.example:11434");
+        assert_eq!(check(&Door::Open, &headers(&[named])), Ok(()));
+        let page = ("origin", "https://evil.example.com");
+        let refused = check(&Door::Open, &headers(&[named, page]));
+        assert_eq!(refused, Err(Refusal::ForeignOrigin));
     }
 
     #[test]
@@ -199,7 +221,7 @@ mod tests {
             &[("host", "10.1.2.3:11434")],
         ];
         for pairs in allowed {
-            assert_eq!(check(None, &headers(pairs)), Ok(()), "{pairs:?}");
+            assert_eq!(check(&Door::Here, &headers(pairs)), Ok(()), "{pairs:?}");
         }
         let refused: [&[(&'static str, &str)]; 6] = [
             &[("host", "evil.example.com")],
@@ -214,7 +236,7 @@ mod tests {
         ];
         for pairs in refused {
             assert_eq!(
-                check(None, &headers(pairs)),
+                check(&Door::Here, &headers(pairs)),
                 Err(Refusal::ForeignOrigin),
                 "{pairs:?}"
             );

@@ -6,23 +6,24 @@ use axum::http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
+use super::AppState;
 use super::error::ApiError;
-
-/// The longest body that is read. A prompt may be 16 MiB of text, escaped.
-const BODY_MOST_BYTES: usize = 32 << 20;
+use super::limits::Limits;
 
 /// A request's body, parsed.
 pub(super) struct JsonBody(pub(super) Value);
 
-impl<S: Sync> FromRequest<S> for JsonBody {
+impl FromRequest<AppState> for JsonBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request<Body>, _: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, ApiError> {
         check_type(&request)?;
-        let body = Limited::new(request.into_body(), BODY_MOST_BYTES);
-        let bytes = match body.collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => return Err(unreadable(&*error)),
+        let limits = &state.limits;
+        let body = Limited::new(request.into_body(), limits.body_bytes);
+        let bytes = match tokio::time::timeout(limits.body_time, body.collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) => return Err(unreadable(&*error, limits)),
+            Err(_) => return Err(too_slow()),
         };
         let value = serde_json::from_slice(&bytes).map_err(|error| {
             let message = format!("the body is not valid JSON: {error}");
@@ -47,17 +48,21 @@ fn check_type(request: &Request<Body>) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
-fn unreadable(error: &(dyn std::error::Error + 'static)) -> ApiError {
+fn too_slow() -> ApiError {
+    let message = "the body stopped coming: send it without long pauses";
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
+}
+
+fn unreadable(error: &(dyn std::error::Error + 'static), limits: &Limits) -> ApiError {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<LengthLimitError>() {
-            let most = BODY_MOST_BYTES >> 20;
-            let message = format!("the body is longer than {most} MiB");
+            let most = limits.body_bytes;
+            let message = format!("the body is longer than {most} bytes");
             return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message);
         }
         if error.is::<tower_http::timeout::TimeoutError>() {
-            let message = "the body stopped coming: send it without long pauses";
-            return ApiError::new(StatusCode::REQUEST_TIMEOUT, message);
+            return too_slow();
         }
         cause = error.source();
     }

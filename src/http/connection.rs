@@ -12,14 +12,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections at once; more wait in the system's queue.
-const CONNECTIONS_MOST: usize = 4096;
-/// Headers that take longer to arrive are given up.
-const HEADERS_MOST: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
-const HEAD_MOST_BYTES: usize = 64 << 10;
-/// Header lines of a request.
-const HEADER_LINES_MOST: usize = 100;
+use super::limits::Limits;
+use super::stall::StallGuard;
+
 /// Rest after accepting failed, as it does when the process is out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -27,13 +22,13 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// between. Returns how many connections were cut off.
 pub(super) async fn serve(
     listener: TcpListener,
-    router: Router,
+    (router, limits): (Router, Limits),
     stop: CancellationToken,
     draining: CancellationToken,
     drain: Duration,
 ) -> usize {
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MOST));
+    let places = Arc::new(Semaphore::new(limits.n_connections));
     let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
@@ -46,7 +41,7 @@ pub(super) async fn serve(
         let (router, draining, cut) = (router.clone(), draining.clone(), cut.clone());
         connections.spawn(async move {
             tokio::select! {
-                () = answer(stream, router, draining) => {}
+                () = answer(stream, (router, limits), draining) => {}
                 () = cut.cancelled() => {}
             }
             drop(place);
@@ -83,15 +78,20 @@ async fn accept(
 }
 
 /// Answers the requests of one connection; once `draining`, the one under way is its last.
-async fn answer(stream: TcpStream, router: Router, draining: CancellationToken) {
+async fn answer(
+    stream: TcpStream,
+    (router, limits): (Router, Limits),
+    draining: CancellationToken,
+) {
     // Tokens are small and should leave at once.
     let _ = stream.set_nodelay(true);
+    let stream = StallGuard::new(stream, limits.write_stall);
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_MOST)
-        .max_buf_size(HEAD_MOST_BYTES)
-        .max_headers(HEADER_LINES_MOST)
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(limits.n_header_lines)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {

@@ -109,8 +109,8 @@ impl From<Refusal> for ApiError {
             Refusal::ForeignOrigin => (
                 StatusCode::FORBIDDEN,
                 "foreign_origin",
-                "a server without API keys answers names of this machine only: \
-                 ask for localhost, or start it with --api-key-file",
+                "a server without API keys answers no pages of other sites, and on a loopback \
+                 address no other name: ask for localhost, or start it with --api-key-file",
             ),
         };
         Self {

@@ -12,9 +12,9 @@ use super::AppState;
 use crate::pool::ModelStatus;
 
 /// A step older than this is stuck: the largest step of the slowest model takes seconds.
-const STEP_STUCK: Duration = Duration::from_secs(60);
+const STEP_STUCK: Duration = Duration::from_mins(1);
 /// Stuck for so long, it will not come back by itself.
-const STEP_DEAD: Duration = Duration::from_secs(300);
+const STEP_DEAD: Duration = Duration::from_mins(5);
 
 /// Says whether requests may come.
 pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
@@ -40,13 +40,13 @@ pub(super) async fn live(State(state): State<AppState>) -> (StatusCode, Json<Val
     answer(StatusCode::OK, "ok")
 }
 
-/// Whether the model's engine has work and has not ended a step for so long.
+/// Whether the model's engine has work and has not ended a step for so long. A failed engine is no
+/// reason to send nobody here: the next request for its model replaces it.
 fn is_stuck(model: &ModelStatus, bound: Duration) -> bool {
-    let age = model
-        .engine
-        .as_ref()
-        .and_then(|engine| engine.last_step_age);
-    age.is_some_and(|age| age > bound)
+    let Some(engine) = &model.engine else {
+        return false;
+    };
+    engine.last_step_age.is_some_and(|age| age > bound)
 }
 
 fn answer(status: StatusCode, word: &str) -> (StatusCode, Json<Value>) {

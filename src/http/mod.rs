@@ -6,9 +6,11 @@ mod body;
 mod connection;
 mod error;
 mod health;
+mod limits;
 mod measure;
 mod metrics;
 mod openai;
+mod stall;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,15 +31,15 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 pub use auth::{ApiKeys, KeysError};
+pub use limits::Limits;
 
 use crate::backend::local::LocalBackend;
 use crate::telemetry::names;
+use auth::Door;
 use error::ApiError;
 
 /// Whose models these are; `ingle run` knows a running Ingle by it.
 pub const OWNED_BY: &str = "ingle";
-/// A body that pauses for longer is given up.
-const BODY_PAUSE_MOST: Duration = Duration::from_secs(10);
 /// How often what was recorded is put in order, whether or not anybody asks for it.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,8 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// Who may ask; `None`: whoever reaches it, except pages of other sites.
     pub keys: Option<ApiKeys>,
+    /// How much a stranger may take.
+    pub limits: Limits,
     /// Who answers.
     pub backend: LocalBackend,
     /// Renders what was recorded.
@@ -76,7 +80,8 @@ impl Readiness {
 #[derive(Clone)]
 struct AppState {
     backend: LocalBackend,
-    keys: Option<ApiKeys>,
+    door: Door,
+    limits: Limits,
     recorded: PrometheusHandle,
     fingerprint: Arc<str>,
     ready: Arc<AtomicBool>,
@@ -100,9 +105,15 @@ impl Server {
     /// What the operating system says.
     pub async fn bind(options: ServerOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
+        let door = match options.keys {
+            Some(keys) => Door::Keys(keys),
+            None if listener.local_addr()?.ip().is_loopback() => Door::Here,
+            None => Door::Open,
+        };
         let state = AppState {
             backend: options.backend,
-            keys: options.keys,
+            door,
+            limits: options.limits,
             recorded: options.recorded,
             fingerprint: options.fingerprint.into(),
             ready: Arc::default(),
@@ -129,8 +140,10 @@ impl Server {
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> usize {
         let Self { listener, state } = self;
         let draining = state.draining.clone();
+        let limits = state.limits;
         let upkeep = tokio::spawn(upkeep(state.recorded.clone()));
-        let cut_off = connection::serve(listener, router(state), stop, draining, drain).await;
+        let cut_off =
+            connection::serve(listener, (router(state), limits), stop, draining, drain).await;
         upkeep.abort();
         cut_off
     }
@@ -145,6 +158,7 @@ async fn upkeep(recorded: PrometheusHandle) {
 }
 
 fn router(state: AppState) -> Router {
+    let body_pause = state.limits.body_pause;
     let open = Router::new()
         .route("/health", get(health::ready))
         .route("/health/live", get(health::live));
@@ -155,17 +169,23 @@ fn router(state: AppState) -> Router {
         .route("/metrics", get(metrics::render))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));
-    open.merge(guarded)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE_MOST))
+    let routes = open
+        .merge(guarded)
+        .method_not_allowed_fallback(no_such_method);
+    wrapped(routes.with_state(state), body_pause)
+}
+
+/// What every request goes through.
+fn wrapped(routes: Router, body_pause: Duration) -> Router {
+    routes
+        .layer(RequestBodyTimeoutLayer::new(body_pause))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(record))
-        .with_state(state)
 }
 
 /// Lets pass who may ask.
 async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    match auth::check(state.keys.as_ref(), request.headers()) {
+    match auth::check(&state.door, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => ApiError::from(refusal).into_response(),
     }
@@ -204,6 +224,7 @@ async fn no_such_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the layer calls it so")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -216,4 +237,35 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
 fn unix_seconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn boom() -> Response {
+        panic!("the cat's name is Molly");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_object_that_tells_nothing() {
+        let routes = wrapped(
+            Router::new().route("/", get(boom)),
+            Limits::default().body_pause,
+        );
+        for _ in 0..2 {
+            let request = Request::get("/").body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(response.headers().contains_key("x-request-id"));
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"]["type"], "api_error");
+            assert!(!body.to_string().contains("Molly"));
+        }
+    }
 }

@@ -3,11 +3,13 @@
 
 mod backend;
 mod catalog;
+mod cli;
 mod engine;
 mod fixtures;
 mod gguf;
 mod gguf_file;
 mod house_rules;
+mod http;
 mod model;
 mod pool;
 mod text;

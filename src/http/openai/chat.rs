@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use super::request::ChatCompletion;
@@ -19,9 +19,6 @@ use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::measure::measured;
 use crate::http::{AppState, unix_seconds};
-
-/// A comment is sent when nothing else was for so long: a long prompt must not look like a dead line.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Answers a chat completion.
 pub(in crate::http) async fn completions(
@@ -35,7 +32,12 @@ pub(in crate::http) async fn completions(
     let id = state.backend.pool().canonical(&request.chat.model);
     let answer = measured(answer, id.as_ref().map_or("", |id| id.as_str()));
     if request.stream {
-        return Ok(streamed(answer, envelope, request.include_usage));
+        let writer = Writer {
+            answer: Some(answer),
+            envelope,
+            with_usage: request.include_usage,
+        };
+        return Ok(streamed(writer, state.limits.keep_alive));
     }
     let whole = whole(answer, &envelope).await?;
     Ok(Json(whole).into_response())
@@ -62,24 +64,15 @@ fn cut_off() -> ApiError {
 }
 
 /// Sends an answer as it comes. Dropping the response, as a client that leaves does, cancels it.
-fn streamed(answer: ChatStream, envelope: Envelope, with_usage: bool) -> Response {
-    let first = event(&envelope.chunk(&Delta::Role, with_usage));
-    let writer = Writer {
-        answer: Some(answer),
-        envelope,
-        with_usage,
-    };
+fn streamed(writer: Writer, keep_alive: Duration) -> Response {
+    let first = event(&writer.envelope.chunk(&Delta::Role, writer.with_usage));
     let rest = stream::unfold(writer, |mut writer| async move {
         let events = writer.next().await?;
         Some((stream::iter(events), writer))
     });
     let events = stream::iter([first]).chain(rest.flatten());
     let events = events.map(Ok::<Event, Infallible>);
-    sse(events)
-}
-
-fn sse(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("still here");
+    let keep_alive = KeepAlive::new().interval(keep_alive).text("still here");
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
     // nginx would hold the chunks back.
     response.headers_mut().insert(

@@ -3,6 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -21,8 +22,9 @@ pub(in crate::http) async fn list(State(state): State<AppState>) -> Json<Value> 
 /// One of them.
 pub(in crate::http) async fn one(
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
     let canonical = state.backend.pool().canonical(&id);
     let canonical = canonical.as_ref().map_or(id.as_str(), |id| id.as_str());
     let models = state.backend.models().await;

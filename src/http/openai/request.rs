@@ -199,7 +199,8 @@ fn asks_for_nothing(value: &Value) -> bool {
         Value::Bool(true) | Value::String(_) => false,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Array(values) => values.is_empty(),
-        Value::Object(object) => object.is_empty(),
+        // As in `{"50256": 0}`.
+        Value::Object(object) => object.values().all(asks_for_nothing),
     }
 }
 
@@ -309,9 +310,20 @@ mod tests {
         assert_eq!(texts, ["be brief", "ab", ""]);
     }
 
+    /// Every case is a 400 that names the field and says the words.
+    fn assert_refused(cases: &[(Value, &str, &str)]) {
+        for (more, param, sentence) in cases {
+            let error = parse(more).unwrap_err();
+            assert_eq!(error.status, 400, "{more}");
+            assert_eq!(error.param.as_deref(), Some(*param), "{more}");
+            let message = error.message;
+            assert!(message.contains(sentence), "{more}: {message}");
+        }
+    }
+
     #[test]
     fn wrong_values_are_named() {
-        let cases = [
+        assert_refused(&[
             (
                 json!({"temperature": "hot"}),
                 "temperature",
@@ -346,6 +358,12 @@ mod tests {
             ),
             (json!({"model": 5}), "model", "a string, not 5"),
             (json!({"model": null}), "model", "is missing"),
+        ]);
+    }
+
+    #[test]
+    fn what_is_no_conversation_is_named() {
+        assert_refused(&[
             (
                 json!({"messages": "hi"}),
                 "messages",
@@ -373,17 +391,7 @@ mod tests {
                 "messages[0].content",
                 "not 5",
             ),
-        ];
-        for (more, param, sentence) in cases {
-            let error = parse(&more).unwrap_err();
-            assert_eq!(error.status, 400, "{more}");
-            assert_eq!(error.param.as_deref(), Some(param), "{more}");
-            assert!(
-                error.message.contains(sentence),
-                "{more}: {}",
-                error.message
-            );
-        }
+        ]);
         for body in [json!([]), json!("x"), json!(null)] {
             let error = ChatCompletion::parse(&body).unwrap_err();
             assert!(
@@ -425,7 +433,7 @@ mod tests {
             assert!(error.message.contains(param), "{}", error.message);
         }
         let harmless = json!({"n": 1, "tools": [], "tool_choice": "auto", "logprobs": false,
-            "top_logprobs": 0, "logit_bias": {}, "response_format": {"type": "text"},
+            "top_logprobs": 0, "logit_bias": {"5": 0}, "response_format": {"type": "text"},
             "modalities": ["text"], "user": "u", "store": true, "metadata": {"a": "b"},
             "service_tier": "auto", "parallel_tool_calls": true, "something_new": [1, 2]});
         assert_eq!(parse(&harmless).unwrap(), parse(&json!({})).unwrap());
