@@ -50,7 +50,10 @@ pub(crate) fn random_blocks(
             .flat_map(|w| w.to_le_bytes())
             .collect(),
         WeightType::F16 => {
-            let halves = random.floats(n_weights).into_iter().map(f16::from_f32_const);
+            let halves = random
+                .floats(n_weights)
+                .into_iter()
+                .map(f16::from_f32_const);
             halves.flat_map(f16::to_le_bytes).collect()
         }
         WeightType::BF16 => {

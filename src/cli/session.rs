@@ -1,6 +1,6 @@
 //! A conversation with whoever answers: an engine in this process, or a running Ingle.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,7 @@ impl Session {
     /// interrupt ends it where it is; true when one came.
     pub(super) async fn answer(&mut self, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
         let clock = Instant::now();
+        let is_terminal = io::stdout().is_terminal();
         // One for the whole answer: none is lost between two pieces of text.
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut stream = tokio::select! {
@@ -98,7 +99,11 @@ impl Session {
             match delta.transpose()? {
                 Some(ChatDelta::Text(more)) => {
                     first.get_or_insert_with(|| clock.elapsed());
-                    out.write_all(more.as_bytes())?;
+                    if is_terminal {
+                        out.write_all(harmless(&more).as_bytes())?;
+                    } else {
+                        out.write_all(more.as_bytes())?;
+                    }
                     out.flush()?;
                     text.push_str(&more);
                 }
@@ -167,8 +172,35 @@ fn tell_rates(usage: Usage, first: Duration, whole: Duration) {
     ));
 }
 
+/// Text without what a terminal would obey: a model says what its file makes it say.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let replaced = |c| {
+        if shown(c) {
+            c
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    };
+    text.chars().map(replaced).collect()
+}
+
 /// A line on standard error.
 pub(super) fn tell(line: &str) {
     // Where stderr is gone there is nobody to tell.
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_gives_a_terminal_no_orders() {
+        assert_eq!(harmless("größe:\t1\n☃"), "größe:\t1\n☃");
+        assert_eq!(
+            harmless("\x1b]0;x\x07\u{9b}2J\r"),
+            "\u{fffd}]0;x\u{fffd}\u{fffd}2J\u{fffd}"
+        );
+    }
 }
