@@ -58,7 +58,7 @@ fn product_rate(
 ) -> Result<f64, ShapeError> {
     let n_bytes = weight_type.row_bytes(n * k).unwrap_or(0);
     let bytes: Vec<u8> = (0..=255).cycle().take(n_bytes).collect();
-    let w = Matrix::new(weight_type, n, k, Arc::new(bytes))?;
+    let w = Matrix::new(turn, weight_type, n, k, Arc::new(bytes))?;
     let x = vec![0.5; m * k];
     let mut out = vec![0.0; m * n];
     if !w.takes_quantized() {

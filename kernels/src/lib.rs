@@ -14,6 +14,7 @@ mod half_floats;
 pub mod isa;
 pub mod matmul;
 pub mod norm;
+mod pack;
 pub mod quantize;
 pub mod rope;
 pub mod team;

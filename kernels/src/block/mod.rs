@@ -61,6 +61,9 @@ impl WeightType {
         Self::Q6K,
     ];
 
+    /// Bytes of the largest block.
+    pub(crate) const BLOCK_BYTES_MOST: usize = 210;
+
     /// Weights in a block.
     pub const fn block_len(self) -> usize {
         match self {

@@ -3,7 +3,7 @@
 //! A task takes weight rows four at a time, brings them to f32 once, and multiplies them with all
 //! activation rows. A dot product has 16 lanes: lane `l` sums the products at `l`, `l + 16`, ….
 
-use super::{Matrix, Output};
+use super::{Matrix, Output, Weights};
 use crate::isa::vectorized;
 use crate::team::Disjoint;
 use crate::{Isa, Turn, WeightType};
@@ -25,6 +25,11 @@ pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, x: &[f32], out: &mut [f32], ou
         .div_ceil(TILE_ROWS * w.k * m)
         .max(n_tiles / (turn.n_threads() * TASKS_PER_THREAD))
         .min(n_tiles);
+    let Weights::Floats(source) = &w.weights else {
+        // The caller checked that the weights are floats.
+        return;
+    };
+    let bytes = source.bytes();
     let isa = turn.isa();
     let out = Disjoint::new(out);
     turn.run_with_scratch(
@@ -33,7 +38,7 @@ pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, x: &[f32], out: &mut [f32], ou
         &|task_idx, scratch| {
             for tile_idx in task_idx * task_tiles..n_tiles.min((task_idx + 1) * task_tiles) {
                 let first_row = tile_idx * TILE_ROWS;
-                let rows = float_rows(isa, w, first_row, scratch);
+                let rows = float_rows(isa, (w, bytes), first_row, scratch);
                 for (act_idx, x) in x.chunks_exact(w.k).enumerate() {
                     let dots = dot_rows(isa, &rows, x);
                     let start = act_idx * w.n + first_row;
@@ -55,11 +60,16 @@ pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, x: &[f32], out: &mut [f32], ou
 /// Four rows as f32: where they lie if they are that already, else brought into `scratch`.
 fn float_rows<'a>(
     isa: Isa,
-    w: &'a Matrix,
+    (w, bytes): (&Matrix, &'a [u8]),
     first_row: usize,
     scratch: &'a mut [f32],
 ) -> [&'a [f32]; TILE_ROWS] {
-    let rows = w.rows::<TILE_ROWS>(first_row);
+    let row_bytes = bytes.len() / w.n;
+    // Where there are fewer rows, the last one stands in.
+    let rows: [&[u8]; TILE_ROWS] = std::array::from_fn(|i| {
+        let row = (first_row + i).min(w.n - 1);
+        &bytes[row * row_bytes..(row + 1) * row_bytes]
+    });
     if w.weight_type == WeightType::F32 && cfg!(target_endian = "little") {
         let in_place = rows.map(bytemuck::try_cast_slice);
         if let [Ok(a), Ok(b), Ok(c), Ok(d)] = in_place {

@@ -19,6 +19,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use crate::pack::Packed;
 use crate::quantize::row_words;
 use crate::{ShapeError, Turn, WeightType};
 
@@ -34,14 +35,21 @@ impl WeightBytes for Vec<u8> {
     }
 }
 
-/// A weight matrix `[n, k]`: rows of GGUF blocks.
+/// A weight matrix `[n, k]`. Quantised ones are packed, floats stay where they are.
 #[derive(Clone)]
 pub struct Matrix {
     weight_type: WeightType,
     n: usize,
     k: usize,
-    row_bytes: usize,
-    source: Arc<dyn WeightBytes>,
+    weights: Weights,
+}
+
+/// Where a matrix's weights are.
+#[derive(Clone)]
+enum Weights {
+    /// Rows of floats, in place.
+    Floats(Arc<dyn WeightBytes>),
+    Packed(Arc<Packed>),
 }
 
 /// What becomes of the values that the result has already.
@@ -54,12 +62,14 @@ pub enum Output {
 }
 
 impl Matrix {
-    /// Takes `n` rows of `k` weights.
+    /// Takes `n` rows of `k` weights, as GGUF has them. Quantised ones are copied into a layout of
+    /// their own; `source` is not held on to.
     ///
     /// # Errors
     /// [`ShapeError`] when `k` is not a whole number of blocks (of at least 32 weights where they
     /// are quantised) or the bytes are not `n` rows.
     pub fn new(
+        turn: &Turn<'_>,
         weight_type: WeightType,
         n: usize,
         k: usize,
@@ -74,12 +84,16 @@ impl Matrix {
         let row_bytes = weight_type.row_bytes(k).ok_or_else(|| too_large.clone())?;
         let n_bytes = row_bytes.checked_mul(n).ok_or(too_large)?;
         ShapeError::check_length("the weights' bytes", source.bytes().len(), n_bytes)?;
+        let weights = if weight_type.takes_quantized() {
+            Weights::Packed(Arc::new(Packed::new(turn, weight_type, n, source.bytes())))
+        } else {
+            Weights::Floats(source)
+        };
         Ok(Self {
             weight_type,
             n,
             k,
-            row_bytes,
-            source,
+            weights,
         })
     }
 
@@ -110,20 +124,23 @@ impl Matrix {
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) -> Result<(), ShapeError> {
         ShapeError::check_range("the row", row, self.n)?;
         ShapeError::check_length("out", out.len(), self.k)?;
-        let bytes = self.source.bytes();
-        self.weight_type.dequantize(
-            &bytes[row * self.row_bytes..(row + 1) * self.row_bytes],
-            out,
-        )
-    }
-
-    /// The bytes of `N` rows from `first` on; where there are fewer, the last one stands in.
-    fn rows<const N: usize>(&self, first: usize) -> [&[u8]; N] {
-        let bytes = self.source.bytes();
-        std::array::from_fn(|i| {
-            let row = (first + i).min(self.n - 1);
-            &bytes[row * self.row_bytes..(row + 1) * self.row_bytes]
-        })
+        match &self.weights {
+            Weights::Floats(source) => {
+                let row_bytes = source.bytes().len() / self.n;
+                let bytes = &source.bytes()[row * row_bytes..(row + 1) * row_bytes];
+                self.weight_type.dequantize(bytes, out)
+            }
+            Weights::Packed(packed) => {
+                let mut block = [0; WeightType::BLOCK_BYTES_MOST];
+                let block = &mut block[..self.weight_type.block_bytes()];
+                let outs = out.chunks_exact_mut(self.weight_type.block_len());
+                for (block_idx, out) in outs.enumerate() {
+                    packed.read_block(row, block_idx, block);
+                    self.weight_type.dequantize(block, out)?;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Checks the shape of a product and gives its number of rows.

@@ -1,10 +1,11 @@
 //! Weights unpacked for a while: 16 rows of up to 8 groups.
 
 use crate::block::Group;
+use crate::pack::STRIP_ROWS;
 use crate::quantize::{ActGroup, pair};
 
 /// Weight rows of a panel: a 512-bit vector of 32-bit sums.
-pub(super) const TILE_ROWS: usize = 16;
+pub(super) const TILE_ROWS: usize = STRIP_ROWS;
 /// Groups of a panel: a super-block.
 pub(super) const PANEL_GROUPS: usize = 8;
 
@@ -104,9 +105,8 @@ laws! {
     SubSixes { LARGEST: i16 = 63, OFFSET: i16 = 32, SUB_SCALES: bool = true }
 }
 
-/// Unpacks groups of 16 rows: the panel's first group is the rows' group `first_group`.
-pub(super) type Unpack =
-    unsafe fn(rows: &[&[u8]; TILE_ROWS], first_group: usize, &mut [PanelGroup]);
+/// Unpacks groups of a strip: the panel's first group is the rows' group `first_group`.
+pub(super) type Unpack = unsafe fn(strip: &[u8], first_group: usize, &mut [PanelGroup]);
 
 /// Adds the products of a panel to the sums, row by row of activations; a row has the panel's groups.
 pub(super) type Dot = unsafe fn(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]);

@@ -7,8 +7,9 @@ use super::panel::{
     BiasedFives, BiasedNibbles, Bytes, Dot, Fives, Law, Nibbles, PANEL_GROUPS, Panel, PanelGroup,
     SubSixes, SubThrees, SubTwos, Sums, TILE_ROWS, Unpack,
 };
-use super::{Matrix, Output, scalar};
+use super::{Matrix, Output, Weights, scalar};
 use crate::block::GROUP_LEN;
+use crate::pack::Packed;
 use crate::quantize::{ActGroup, row_words};
 use crate::team::Disjoint;
 use crate::{Isa, Turn, WeightType};
@@ -32,6 +33,7 @@ struct Kernel {
 /// A product under way.
 struct Product<'a> {
     w: &'a Matrix,
+    packed: &'a Packed,
     acts: &'a [u32],
     out: Disjoint<'a, f32>,
     output: Output,
@@ -49,8 +51,13 @@ pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, acts: &[u32], out: &mut [f32],
         .max(n_tiles / (turn.n_threads() * TASKS_PER_THREAD))
         .min(n_tiles);
     let kernel = Kernel::of(turn.isa(), w.weight_type);
+    let Weights::Packed(packed) = &w.weights else {
+        // The caller checked that the weights are quantised.
+        return;
+    };
     let product = Product {
         w,
+        packed,
         acts,
         out: Disjoint::new(out),
         output,
@@ -68,18 +75,18 @@ impl Product<'_> {
     /// Computes 16 columns of the result.
     fn tile(&self, tile_idx: usize, panel: &mut Panel) {
         let first_row = tile_idx * TILE_ROWS;
-        let rows = self.w.rows::<TILE_ROWS>(first_row);
+        let strip = self.packed.strip(tile_idx);
         let n_groups = self.w.k / GROUP_LEN;
         for first in (0..self.m).step_by(BATCH_ROWS) {
             let n_rows = BATCH_ROWS.min(self.m - first);
             if n_rows == 1 {
                 // The common case of one sequence: no more sums than needed are cleared.
                 let mut sums = [Sums::default(); 1];
-                self.batch(&rows, n_groups, first, panel, &mut sums);
+                self.batch(strip, n_groups, first, panel, &mut sums);
                 self.store(first_row, first, &sums);
             } else {
                 let mut sums = [Sums::default(); BATCH_ROWS];
-                self.batch(&rows, n_groups, first, panel, &mut sums[..n_rows]);
+                self.batch(strip, n_groups, first, panel, &mut sums[..n_rows]);
                 self.store(first_row, first, &sums[..n_rows]);
             }
         }
@@ -88,7 +95,7 @@ impl Product<'_> {
     /// Adds all groups' products for activation rows from `first` on.
     fn batch(
         &self,
-        rows: &[&[u8]; TILE_ROWS],
+        strip: &[u8],
         n_groups: usize,
         first: usize,
         panel: &mut Panel,
@@ -98,7 +105,7 @@ impl Product<'_> {
         for first_group in (0..n_groups).step_by(PANEL_GROUPS) {
             let panel = &mut panel[..PANEL_GROUPS.min(n_groups - first_group)];
             // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
-            unsafe { (self.kernel.unpack)(rows, first_group, panel) };
+            unsafe { (self.kernel.unpack)(strip, first_group, panel) };
             for (chunk_idx, sums) in sums.chunks_mut(ACT_ROWS).enumerate() {
                 let first_act = first + chunk_idx * ACT_ROWS;
                 // Where a chunk is short, its last row fills the array and is not used.

@@ -3,37 +3,41 @@
 use super::fused::mul_add;
 use super::panel::{Law, PanelGroup, Sums, TILE_ROWS, Unpack};
 use crate::WeightType;
+use crate::block::GROUP_LEN;
+use crate::pack::read_block;
 use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM};
 
 /// The function that unpacks a type.
 pub(super) fn unpack_of(weight_type: WeightType) -> Unpack {
     match weight_type {
-        WeightType::Q4_1 => |rows, first, panel| unpack(WeightType::Q4_1, rows, first, panel),
-        WeightType::Q5_0 => |rows, first, panel| unpack(WeightType::Q5_0, rows, first, panel),
-        WeightType::Q5_1 => |rows, first, panel| unpack(WeightType::Q5_1, rows, first, panel),
-        WeightType::Q8_0 => |rows, first, panel| unpack(WeightType::Q8_0, rows, first, panel),
-        WeightType::Q2K => |rows, first, panel| unpack(WeightType::Q2K, rows, first, panel),
-        WeightType::Q3K => |rows, first, panel| unpack(WeightType::Q3K, rows, first, panel),
-        WeightType::Q4K => |rows, first, panel| unpack(WeightType::Q4K, rows, first, panel),
-        WeightType::Q5K => |rows, first, panel| unpack(WeightType::Q5K, rows, first, panel),
-        WeightType::Q6K => |rows, first, panel| unpack(WeightType::Q6K, rows, first, panel),
+        WeightType::Q4_1 => |strip, first, panel| unpack(WeightType::Q4_1, strip, first, panel),
+        WeightType::Q5_0 => |strip, first, panel| unpack(WeightType::Q5_0, strip, first, panel),
+        WeightType::Q5_1 => |strip, first, panel| unpack(WeightType::Q5_1, strip, first, panel),
+        WeightType::Q8_0 => |strip, first, panel| unpack(WeightType::Q8_0, strip, first, panel),
+        WeightType::Q2K => |strip, first, panel| unpack(WeightType::Q2K, strip, first, panel),
+        WeightType::Q3K => |strip, first, panel| unpack(WeightType::Q3K, strip, first, panel),
+        WeightType::Q4K => |strip, first, panel| unpack(WeightType::Q4K, strip, first, panel),
+        WeightType::Q5K => |strip, first, panel| unpack(WeightType::Q5K, strip, first, panel),
+        WeightType::Q6K => |strip, first, panel| unpack(WeightType::Q6K, strip, first, panel),
         // Floats are not unpacked: their rows hold no groups.
         WeightType::Q4_0 | WeightType::F32 | WeightType::F16 | WeightType::BF16 => {
-            |rows, first, panel| unpack(WeightType::Q4_0, rows, first, panel)
+            |strip, first, panel| unpack(WeightType::Q4_0, strip, first, panel)
         }
     }
 }
 
-/// Unpacks groups of rows of any quantised type.
-fn unpack(
-    weight_type: WeightType,
-    rows: &[&[u8]; TILE_ROWS],
-    first_group: usize,
-    panel: &mut [PanelGroup],
-) {
-    for (group_idx, unpacked) in panel.iter_mut().enumerate() {
-        for (row_idx, row) in rows.iter().enumerate() {
-            if let Some(group) = weight_type.group(row, first_group + group_idx) {
+/// Unpacks groups of a strip of any quantised type.
+fn unpack(weight_type: WeightType, strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
+    let groups_in_block = weight_type.block_len() / GROUP_LEN;
+    let mut block = [0; WeightType::BLOCK_BYTES_MOST];
+    let block = &mut block[..weight_type.block_bytes()];
+    for row_idx in 0..TILE_ROWS {
+        for (i, unpacked) in panel.iter_mut().enumerate() {
+            let group_idx = first_group + i;
+            if i == 0 || group_idx.is_multiple_of(groups_in_block) {
+                read_block(strip, row_idx, group_idx / groups_in_block, block);
+            }
+            if let Some(group) = weight_type.group(block, group_idx % groups_in_block) {
                 unpacked.put(row_idx, &group);
             }
         }

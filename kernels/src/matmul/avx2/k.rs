@@ -7,9 +7,9 @@ use std::arch::x86_64::{
     _mm256_srl_epi32, _mm256_srli_epi16, _mm256_srli_epi32, _mm256_sub_epi8, _mm256_xor_ps,
 };
 
-use super::super::panel::{PANEL_GROUPS, PanelGroup, TILE_ROWS};
+use super::super::panel::{PANEL_GROUPS, PanelGroup};
 use super::lanes::{
-    Blocks, blocks, half_pairs, octets, quads, store_bytes, store_floats, store_words, words,
+    Rows, half_pairs, octets, odd_half, quads, store_bytes, store_floats, store_words, word,
 };
 
 /// `vector >> by` in 16-bit lanes, for an amount that the compiler knows once it unrolls.
@@ -70,8 +70,8 @@ fn byte_float(words: [__m256i; 2], group_idx: i32) -> __m256 {
 /// Stores the scales and biases of all groups of Q4_K and Q5_K, whose blocks start alike.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn store_scales<const N: usize>(blocks: &Blocks<'_, N>, half: usize, panel: &mut [PanelGroup]) {
-    let [halves, low_scales, low_mins, high] = quads(blocks, 0);
+fn store_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, panel: &mut [PanelGroup]) {
+    let [halves, low_scales, low_mins, high] = quads(rows, 0);
     let [scale, min] = half_pairs(halves);
     let bias = negated(min);
     let [scales, mins] = scales_and_mins(low_scales, low_mins, high);
@@ -116,11 +116,12 @@ fn store_sub_scales(words: &[__m256i; 4], half: usize, panel: &mut [PanelGroup])
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q2(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
+pub(super) fn q2(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
     for half in 0..2 {
-        let blocks = blocks::<84>(rows, half, first_group / PANEL_GROUPS);
-        let subs = quads(&blocks, 0);
-        let [scale, min] = half_pairs(words(&blocks, 80));
+        let block = &strip.as_chunks::<{ 16 * 84 }>().0[first_group / PANEL_GROUPS];
+        let rows = Rows::new(block, half);
+        let subs = quads(rows, 0);
+        let [scale, min] = half_pairs(word(rows, 80));
         let nibble = _mm256_set1_epi16(15);
         for (group_idx, group) in panel.iter_mut().enumerate() {
             let pair = sub_pair(&subs, group_idx, false);
@@ -130,7 +131,7 @@ pub(super) fn q2(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
             store_floats(negated(min), &mut group.biases[half]);
         }
         for (run_idx, groups) in panel.chunks_mut(4).enumerate() {
-            let packed = octets(&blocks, 16 + 32 * run_idx);
+            let packed = octets(rows, 16 + 32 * run_idx);
             for (shift, group) in (0..).step_by(2).zip(groups) {
                 for (packed, bytes) in packed.iter().zip(&mut group.quants) {
                     store_bytes(bits::<3>(*packed, shift, 0), &mut bytes[half]);
@@ -141,12 +142,13 @@ pub(super) fn q2(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q3(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
+pub(super) fn q3(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
     for half in 0..2 {
-        let blocks = blocks::<110>(rows, half, first_group / PANEL_GROUPS);
-        let low = words(&blocks, 96);
-        let middle = words(&blocks, 100);
-        let high = words(&blocks, 104);
+        let block = &strip.as_chunks::<{ 16 * 110 }>().0[first_group / PANEL_GROUPS];
+        let rows = Rows::new(block, half);
+        let low = word(rows, 96);
+        let middle = word(rows, 100);
+        let high = word(rows, 104);
         let sub_scale = |low: __m256i, low_shift, high_shift| {
             let word = _mm256_or_si256(
                 bits::<15>(low, low_shift, 0),
@@ -161,13 +163,13 @@ pub(super) fn q3(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
             sub_scale(middle, 4, 6),
         ];
         store_sub_scales(&sub_scales, half, panel);
-        let [_, scale] = half_pairs(words(&blocks, 106));
+        let scale = odd_half(rows, 108);
         for group in panel.iter_mut() {
             store_floats(scale, &mut group.scales[half]);
         }
-        let third_bits = octets(&blocks, 0);
+        let third_bits = octets(rows, 0);
         for (run_idx, groups) in (0..).zip(panel.chunks_mut(4)) {
-            let packed = octets(&blocks, if run_idx == 0 { 32 } else { 64 });
+            let packed = octets(rows, if run_idx == 0 { 32 } else { 64 });
             for (group_idx, group) in (0..).zip(groups) {
                 for (i, bytes) in group.quants.iter_mut().enumerate() {
                     let low = bits::<3>(packed[i], 2 * group_idx, 0);
@@ -180,13 +182,14 @@ pub(super) fn q3(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
+pub(super) fn q4(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
     let nibble = _mm256_set1_epi8(15);
     for half in 0..2 {
-        let blocks = blocks::<144>(rows, half, first_group / PANEL_GROUPS);
-        store_scales(&blocks, half, panel);
+        let block = &strip.as_chunks::<{ 16 * 144 }>().0[first_group / PANEL_GROUPS];
+        let rows = Rows::new(block, half);
+        store_scales(rows, half, panel);
         for (run_idx, groups) in panel.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            let packed = octets(&blocks, 16 + 32 * run_idx);
+            let packed = octets(rows, 16 + 32 * run_idx);
             for (i, packed) in packed.into_iter().enumerate() {
                 let high = _mm256_srli_epi16::<4>(packed);
                 store_bytes(
@@ -203,13 +206,14 @@ pub(super) fn q4(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
+pub(super) fn q5(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
     for half in 0..2 {
-        let blocks = blocks::<176>(rows, half, first_group / PANEL_GROUPS);
-        store_scales(&blocks, half, panel);
-        let fifth_bits = octets(&blocks, 16);
+        let block = &strip.as_chunks::<{ 16 * 176 }>().0[first_group / PANEL_GROUPS];
+        let rows = Rows::new(block, half);
+        store_scales(rows, half, panel);
+        let fifth_bits = octets(rows, 16);
         for (run_idx, groups) in (0..).zip(panel.as_chunks_mut::<2>().0) {
-            let packed = octets(&blocks, 48 + 32 * run_idx);
+            let packed = octets(rows, 48 + 32 * run_idx);
             let shift = 2 * i32::try_from(run_idx).unwrap_or(0);
             for (i, packed) in packed.into_iter().enumerate() {
                 for (nibble_idx, group) in (0..).zip(&mut *groups) {
@@ -223,18 +227,19 @@ pub(super) fn q5(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [Pan
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q6(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
+pub(super) fn q6(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
     for half in 0..2 {
-        let blocks = blocks::<210>(rows, half, first_group / PANEL_GROUPS);
-        store_sub_scales(&quads(&blocks, 192), half, panel);
-        let [_, scale] = half_pairs(words(&blocks, 206));
+        let block = &strip.as_chunks::<{ 16 * 210 }>().0[first_group / PANEL_GROUPS];
+        let rows = Rows::new(block, half);
+        store_sub_scales(&quads(rows, 192), half, panel);
+        let scale = odd_half(rows, 208);
         for group in panel.iter_mut() {
             store_floats(scale, &mut group.scales[half]);
         }
         for (run_idx, groups) in panel.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let high_bits = octets(&blocks, 128 + 32 * run_idx);
+            let high_bits = octets(rows, 128 + 32 * run_idx);
             for side in 0..2 {
-                let packed = octets(&blocks, 64 * run_idx + 32 * side);
+                let packed = octets(rows, 64 * run_idx + 32 * side);
                 let [first, second] = [side, side + 2];
                 let shift = if side == 0 { 0 } else { 2 };
                 for i in 0..8 {

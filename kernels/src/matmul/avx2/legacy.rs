@@ -5,10 +5,8 @@ use std::arch::x86_64::{
     _mm256_set1_epi32, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::super::panel::{PanelGroup, TILE_ROWS};
-use super::lanes::{
-    block_runs, blocks_at, half_pairs, octets, quads, store_bytes, store_floats, words,
-};
+use super::super::panel::PanelGroup;
+use super::lanes::{Rows, half_pairs, octets, odd_half, quads, store_bytes, store_floats, word};
 
 /// Low nibbles of the 16 bytes at `at`, then high ones: a whole group's quants.
 #[inline]
@@ -61,26 +59,25 @@ fn store(quants: [__m256i; 8], half: usize, group: &mut PanelGroup) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let runs = block_runs::<18>(rows, half, first_group, panel.len());
-        for (i, group) in panel.iter_mut().enumerate() {
-            let blocks = blocks_at(&runs, i);
-            store(nibbles(quads(&blocks, 2)), half, group);
-            let [scale, _] = half_pairs(words(&blocks, 0));
-            store_floats(scale, &mut group.scales[half]);
+pub(super) fn q4_0(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
+    let blocks = strip.as_chunks::<{ 16 * 18 }>().0;
+    for (block, group) in blocks[first_group..].iter().zip(panel) {
+        for half in 0..2 {
+            let rows = Rows::new(block, half);
+            store(nibbles(quads(rows, 2)), half, group);
+            store_floats(odd_half(rows, 0), &mut group.scales[half]);
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let runs = block_runs::<20>(rows, half, first_group, panel.len());
-        for (i, group) in panel.iter_mut().enumerate() {
-            let blocks = blocks_at(&runs, i);
-            store(nibbles(quads(&blocks, 4)), half, group);
-            let [scale, min] = half_pairs(words(&blocks, 0));
+pub(super) fn q4_1(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
+    let blocks = strip.as_chunks::<{ 16 * 20 }>().0;
+    for (block, group) in blocks[first_group..].iter().zip(panel) {
+        for half in 0..2 {
+            let rows = Rows::new(block, half);
+            store(nibbles(quads(rows, 4)), half, group);
+            let [scale, min] = half_pairs(word(rows, 0));
             store_floats(scale, &mut group.scales[half]);
             store_floats(min, &mut group.biases[half]);
         }
@@ -88,28 +85,33 @@ pub(super) fn q4_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [P
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let runs = block_runs::<22>(rows, half, first_group, panel.len());
-        for (i, group) in panel.iter_mut().enumerate() {
-            let blocks = blocks_at(&runs, i);
-            let quants = with_fifth_bits(nibbles(quads(&blocks, 6)), words(&blocks, 2));
-            store(quants, half, group);
-            let [scale, _] = half_pairs(words(&blocks, 0));
-            store_floats(scale, &mut group.scales[half]);
+pub(super) fn q5_0(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
+    let blocks = strip.as_chunks::<{ 16 * 22 }>().0;
+    for (block, group) in blocks[first_group..].iter().zip(panel) {
+        for half in 0..2 {
+            let rows = Rows::new(block, half);
+            store(
+                with_fifth_bits(nibbles(quads(rows, 6)), word(rows, 2)),
+                half,
+                group,
+            );
+            store_floats(odd_half(rows, 0), &mut group.scales[half]);
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let runs = block_runs::<24>(rows, half, first_group, panel.len());
-        for (i, group) in panel.iter_mut().enumerate() {
-            let blocks = blocks_at(&runs, i);
-            let quants = with_fifth_bits(nibbles(quads(&blocks, 8)), words(&blocks, 4));
-            store(quants, half, group);
-            let [scale, min] = half_pairs(words(&blocks, 0));
+pub(super) fn q5_1(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
+    let blocks = strip.as_chunks::<{ 16 * 24 }>().0;
+    for (block, group) in blocks[first_group..].iter().zip(panel) {
+        for half in 0..2 {
+            let rows = Rows::new(block, half);
+            store(
+                with_fifth_bits(nibbles(quads(rows, 8)), word(rows, 4)),
+                half,
+                group,
+            );
+            let [scale, min] = half_pairs(word(rows, 0));
             store_floats(scale, &mut group.scales[half]);
             store_floats(min, &mut group.biases[half]);
         }
@@ -117,14 +119,13 @@ pub(super) fn q5_1(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [P
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q8_0(rows: &[&[u8]; TILE_ROWS], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let runs = block_runs::<34>(rows, half, first_group, panel.len());
-        for (i, group) in panel.iter_mut().enumerate() {
-            let blocks = blocks_at(&runs, i);
-            store(octets(&blocks, 2), half, group);
-            let [scale, _] = half_pairs(words(&blocks, 0));
-            store_floats(scale, &mut group.scales[half]);
+pub(super) fn q8_0(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
+    let blocks = strip.as_chunks::<{ 16 * 34 }>().0;
+    for (block, group) in blocks[first_group..].iter().zip(panel) {
+        for half in 0..2 {
+            let rows = Rows::new(block, half);
+            store(octets(rows, 2), half, group);
+            store_floats(odd_half(rows, 0), &mut group.scales[half]);
         }
     }
 }
