@@ -4,8 +4,8 @@
 //! 64 rows of activations; the sums stay at hand until the tile is done.
 
 use super::panel::{
-    BiasedFives, BiasedNibbles, Bytes, Dot, Fives, Law, Nibbles, PANEL_GROUPS, Panel, PanelGroup,
-    SubSixes, SubThrees, SubTwos, Sums, TILE_ROWS, Unpack,
+    BiasedFives, BiasedNibbles, Bytes, Dot, DotOne, Fives, Law, Nibbles, PANEL_GROUPS, Panel,
+    PanelGroup, SubSixes, SubThrees, SubTwos, Sums, TILE_ROWS, Unpack,
 };
 use super::{Matrix, Output, Weights, scalar};
 use crate::block::GROUP_LEN;
@@ -28,6 +28,8 @@ const TASKS_PER_THREAD: usize = 6;
 struct Kernel {
     unpack: Unpack,
     dot: Dot,
+    /// For one row of activations, where there is a way without a panel.
+    dot_one: Option<DotOne>,
 }
 
 /// A product under way.
@@ -79,10 +81,12 @@ impl Product<'_> {
         let n_groups = self.w.k / GROUP_LEN;
         for first in (0..self.m).step_by(BATCH_ROWS) {
             let n_rows = BATCH_ROWS.min(self.m - first);
-            if n_rows == 1 {
-                // The common case of one sequence: no more sums than needed are cleared.
+            if let (1, Some(dot_one)) = (n_rows, self.kernel.dot_one) {
                 let mut sums = [Sums::default(); 1];
-                self.batch(strip, n_groups, first, panel, &mut sums);
+                let (acts, _) = self.acts.as_chunks();
+                let acts = &acts[first * n_groups..(first + 1) * n_groups];
+                // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
+                unsafe { dot_one(strip, acts, &mut sums[0]) };
                 self.store(first_row, first, &sums);
             } else {
                 let mut sums = [Sums::default(); BATCH_ROWS];
@@ -159,16 +163,20 @@ impl Kernel {
             Isa::Scalar => Self {
                 unpack: scalar::unpack_of(weight_type),
                 dot: scalar::dot::<L>,
+                dot_one: None,
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => Self {
                 unpack: super::avx2::unpack_of(weight_type),
                 dot: super::avx2::dot::<L>,
+                dot_one: Some(super::avx2::dot_one_of(weight_type)),
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni(_) => Self {
                 unpack: super::avx2::unpack_of(weight_type),
                 dot: super::avx512::dot::<L>,
+                // One row waits for memory, not for wider vectors.
+                dot_one: Some(super::avx2::dot_one_of(weight_type)),
             },
         }
     }

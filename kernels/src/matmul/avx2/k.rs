@@ -7,10 +7,16 @@ use std::arch::x86_64::{
     _mm256_srl_epi32, _mm256_srli_epi16, _mm256_srli_epi32, _mm256_sub_epi8, _mm256_xor_ps,
 };
 
-use super::super::panel::{PANEL_GROUPS, PanelGroup};
-use super::lanes::{
-    Rows, half_pairs, octets, odd_half, quads, store_bytes, store_floats, store_words, word,
+use super::super::panel::{
+    BiasedFives, BiasedNibbles, PanelGroup, SubSixes, SubThrees, SubTwos, Sums,
 };
+use super::add_group;
+use super::lanes::{
+    Rows, half_pairs, load_floats, octets, odd_half, quads, store_bytes, store_floats, store_words,
+    word,
+};
+use super::types::{TypeKernels, each_group, type_kernels};
+use crate::quantize::ActGroup;
 
 /// `vector >> by` in 16-bit lanes, for an amount that the compiler knows once it unrolls.
 #[inline]
@@ -28,6 +34,18 @@ fn bits<const MASK: i8>(vector: __m256i, by: i32, up: i32) -> __m256i {
         low
     } else {
         _mm256_sll_epi16(low, _mm_cvtsi32_si128(up))
+    }
+}
+
+/// A number of bits, as the shifts take it.
+const fn amount(bits: usize) -> i32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "at most 8"
+    )]
+    {
+        bits as i32
     }
 }
 
@@ -70,7 +88,7 @@ fn byte_float(words: [__m256i; 2], group_idx: i32) -> __m256 {
 /// Stores the scales and biases of all groups of Q4_K and Q5_K, whose blocks start alike.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn store_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, panel: &mut [PanelGroup]) {
+fn store_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, panel: &mut [PanelGroup; 8]) {
     let [halves, low_scales, low_mins, high] = quads(rows, 0);
     let [scale, min] = half_pairs(halves);
     let bias = negated(min);
@@ -107,7 +125,7 @@ fn sub_pair(words: &[__m256i; 4], group_idx: usize, upper: bool) -> __m256i {
 /// Stores the signed sub-scales of all groups.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_sub_scales(words: &[__m256i; 4], half: usize, panel: &mut [PanelGroup]) {
+fn store_sub_scales(words: &[__m256i; 4], half: usize, panel: &mut [PanelGroup; 8]) {
     for (group_idx, group) in panel.iter_mut().enumerate() {
         // Shifting down from the upper half keeps the sign.
         let pair = _mm256_srai_epi16::<8>(sub_pair(words, group_idx, true));
@@ -115,142 +133,119 @@ fn store_sub_scales(words: &[__m256i; 4], half: usize, panel: &mut [PanelGroup])
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q2(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let block = &strip.as_chunks::<{ 16 * 84 }>().0[first_group / PANEL_GROUPS];
-        let rows = Rows::new(block, half);
-        let subs = quads(rows, 0);
-        let [scale, min] = half_pairs(word(rows, 80));
-        let nibble = _mm256_set1_epi16(15);
-        for (group_idx, group) in panel.iter_mut().enumerate() {
-            let pair = sub_pair(&subs, group_idx, false);
-            store_words(_mm256_and_si256(pair, nibble), &mut group.sub_scales[half]);
-            store_words(_mm256_srli_epi16::<4>(pair), &mut group.sub_mins[half]);
-            store_floats(scale, &mut group.scales[half]);
-            store_floats(negated(min), &mut group.biases[half]);
-        }
-        for (run_idx, groups) in panel.chunks_mut(4).enumerate() {
-            let packed = octets(rows, 16 + 32 * run_idx);
-            for (shift, group) in (0..).step_by(2).zip(groups) {
-                for (packed, bytes) in packed.iter().zip(&mut group.quants) {
-                    store_bytes(bits::<3>(*packed, shift, 0), &mut bytes[half]);
-                }
-            }
-        }
+/// One scale for all groups of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_scale(scale: __m256, half: usize, groups: &mut [PanelGroup; 8]) {
+    for group in groups {
+        store_floats(scale, &mut group.scales[half]);
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q3(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let block = &strip.as_chunks::<{ 16 * 110 }>().0[first_group / PANEL_GROUPS];
-        let rows = Rows::new(block, half);
-        let low = word(rows, 96);
-        let middle = word(rows, 100);
-        let high = word(rows, 104);
-        let sub_scale = |low: __m256i, low_shift, high_shift| {
-            let word = _mm256_or_si256(
-                bits::<15>(low, low_shift, 0),
-                bits::<3>(high, high_shift, 4),
-            );
-            _mm256_sub_epi8(word, _mm256_set1_epi8(32))
-        };
-        let sub_scales = [
-            sub_scale(low, 0, 0),
-            sub_scale(middle, 0, 2),
-            sub_scale(low, 4, 4),
-            sub_scale(middle, 4, 6),
-        ];
-        store_sub_scales(&sub_scales, half, panel);
-        let scale = odd_half(rows, 108);
-        for group in panel.iter_mut() {
-            store_floats(scale, &mut group.scales[half]);
-        }
-        let third_bits = octets(rows, 0);
-        for (run_idx, groups) in (0..).zip(panel.chunks_mut(4)) {
-            let packed = octets(rows, if run_idx == 0 { 32 } else { 64 });
-            for (group_idx, group) in (0..).zip(groups) {
-                for (i, bytes) in group.quants.iter_mut().enumerate() {
-                    let low = bits::<3>(packed[i], 2 * group_idx, 0);
-                    let high = bits::<1>(third_bits[i], 4 * run_idx + group_idx, 2);
-                    store_bytes(_mm256_or_si256(low, high), &mut bytes[half]);
-                }
-            }
-        }
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q2_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [PanelGroup; 8]) {
+    let subs = quads(rows, 0);
+    let [scale, min] = half_pairs(word(rows, 80));
+    let nibble = _mm256_set1_epi16(15);
+    for (group_idx, group) in groups.iter_mut().enumerate() {
+        let pair = sub_pair(&subs, group_idx, false);
+        store_words(_mm256_and_si256(pair, nibble), &mut group.sub_scales[half]);
+        store_words(_mm256_srli_epi16::<4>(pair), &mut group.sub_mins[half]);
+        store_floats(negated(min), &mut group.biases[half]);
     }
+    store_scale(scale, half, groups);
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    let nibble = _mm256_set1_epi8(15);
-    for half in 0..2 {
-        let block = &strip.as_chunks::<{ 16 * 144 }>().0[first_group / PANEL_GROUPS];
-        let rows = Rows::new(block, half);
-        store_scales(rows, half, panel);
-        for (run_idx, groups) in panel.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            let packed = octets(rows, 16 + 32 * run_idx);
-            for (i, packed) in packed.into_iter().enumerate() {
-                let high = _mm256_srli_epi16::<4>(packed);
-                store_bytes(
-                    _mm256_and_si256(packed, nibble),
-                    &mut groups[0].quants[i][half],
-                );
-                store_bytes(
-                    _mm256_and_si256(high, nibble),
-                    &mut groups[1].quants[i][half],
-                );
-            }
-        }
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q2<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    let mut quants = octets(rows, 16 + 32 * (GROUP / 4));
+    for quants in &mut quants {
+        *quants = bits::<3>(*quants, amount(2 * (GROUP % 4)), 0);
     }
+    quants
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let block = &strip.as_chunks::<{ 16 * 176 }>().0[first_group / PANEL_GROUPS];
-        let rows = Rows::new(block, half);
-        store_scales(rows, half, panel);
-        let fifth_bits = octets(rows, 16);
-        for (run_idx, groups) in (0..).zip(panel.as_chunks_mut::<2>().0) {
-            let packed = octets(rows, 48 + 32 * run_idx);
-            let shift = 2 * i32::try_from(run_idx).unwrap_or(0);
-            for (i, packed) in packed.into_iter().enumerate() {
-                for (nibble_idx, group) in (0..).zip(&mut *groups) {
-                    let low = bits::<15>(packed, 4 * nibble_idx, 0);
-                    let high = bits::<1>(fifth_bits[i], shift + nibble_idx, 4);
-                    store_bytes(_mm256_or_si256(low, high), &mut group.quants[i][half]);
-                }
-            }
-        }
-    }
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q3_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [PanelGroup; 8]) {
+    let low = word(rows, 96);
+    let middle = word(rows, 100);
+    let high = word(rows, 104);
+    let sub_scale = |low: __m256i, low_shift, high_shift| {
+        let word = _mm256_or_si256(
+            bits::<15>(low, low_shift, 0),
+            bits::<3>(high, high_shift, 4),
+        );
+        _mm256_sub_epi8(word, _mm256_set1_epi8(32))
+    };
+    let sub_scales = [
+        sub_scale(low, 0, 0),
+        sub_scale(middle, 0, 2),
+        sub_scale(low, 4, 4),
+        sub_scale(middle, 4, 6),
+    ];
+    store_sub_scales(&sub_scales, half, groups);
+    store_scale(odd_half(rows, 108), half, groups);
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q6(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    for half in 0..2 {
-        let block = &strip.as_chunks::<{ 16 * 210 }>().0[first_group / PANEL_GROUPS];
-        let rows = Rows::new(block, half);
-        store_sub_scales(&quads(rows, 192), half, panel);
-        let scale = odd_half(rows, 208);
-        for group in panel.iter_mut() {
-            store_floats(scale, &mut group.scales[half]);
-        }
-        for (run_idx, groups) in panel.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let high_bits = octets(rows, 128 + 32 * run_idx);
-            for side in 0..2 {
-                let packed = octets(rows, 64 * run_idx + 32 * side);
-                let [first, second] = [side, side + 2];
-                let shift = if side == 0 { 0 } else { 2 };
-                for i in 0..8 {
-                    let high = bits::<3>(high_bits[i], shift, 4);
-                    let quants = _mm256_or_si256(bits::<15>(packed[i], 0, 0), high);
-                    store_bytes(quants, &mut groups[first].quants[i][half]);
-                    let high = bits::<3>(high_bits[i], shift + 4, 4);
-                    let quants = _mm256_or_si256(bits::<15>(packed[i], 4, 0), high);
-                    store_bytes(quants, &mut groups[second].quants[i][half]);
-                }
-            }
-        }
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q3<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    let third_bits = octets(rows, 0);
+    let mut quants = octets(rows, 32 + 32 * (GROUP / 4));
+    for (quants, third_bits) in quants.iter_mut().zip(third_bits) {
+        let low = bits::<3>(*quants, amount(2 * (GROUP % 4)), 0);
+        *quants = _mm256_or_si256(low, bits::<1>(third_bits, amount(GROUP), 2));
     }
+    quants
 }
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q4<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    let mut quants = octets(rows, 16 + 32 * (GROUP / 2));
+    for quants in &mut quants {
+        *quants = bits::<15>(*quants, amount(4 * (GROUP % 2)), 0);
+    }
+    quants
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q5<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    let fifth_bits = octets(rows, 16);
+    let mut quants = octets(rows, 48 + 32 * (GROUP / 2));
+    for (quants, fifth_bits) in quants.iter_mut().zip(fifth_bits) {
+        let low = bits::<15>(*quants, amount(4 * (GROUP % 2)), 0);
+        *quants = _mm256_or_si256(low, bits::<1>(fifth_bits, amount(GROUP), 4));
+    }
+    quants
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn q6_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [PanelGroup; 8]) {
+    store_sub_scales(&quads(rows, 192), half, groups);
+    store_scale(odd_half(rows, 208), half, groups);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q6<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    let (run, quarter) = (GROUP / 4, GROUP % 4);
+    let high_bits = octets(rows, 128 + 32 * run);
+    let mut quants = octets(rows, 64 * run + 32 * (quarter % 2));
+    for (quants, high_bits) in quants.iter_mut().zip(high_bits) {
+        let low = bits::<15>(*quants, amount(4 * (quarter / 2)), 0);
+        *quants = _mm256_or_si256(low, bits::<3>(high_bits, amount(2 * quarter), 4));
+    }
+    quants
+}
+
+type_kernels!(Q2: 84 bytes, SubTwos, groups [0, 1, 2, 3, 4, 5, 6, 7], q2_scales, q2);
+type_kernels!(Q3: 110 bytes, SubThrees, groups [0, 1, 2, 3, 4, 5, 6, 7], q3_scales, q3);
+type_kernels!(Q4: 144 bytes, BiasedNibbles, groups [0, 1, 2, 3, 4, 5, 6, 7], store_scales, q4);
+type_kernels!(Q5: 176 bytes, BiasedFives, groups [0, 1, 2, 3, 4, 5, 6, 7], store_scales, q5);
+type_kernels!(Q6: 210 bytes, SubSixes, groups [0, 1, 2, 3, 4, 5, 6, 7], q6_scales, q6);

@@ -5,8 +5,13 @@ use std::arch::x86_64::{
     _mm256_set1_epi32, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::super::panel::PanelGroup;
-use super::lanes::{Rows, half_pairs, octets, odd_half, quads, store_bytes, store_floats, word};
+use super::super::panel::{BiasedFives, BiasedNibbles, Bytes, Fives, Nibbles, PanelGroup, Sums};
+use super::add_group;
+use super::lanes::{
+    Rows, half_pairs, load_floats, octets, odd_half, quads, store_bytes, store_floats, word,
+};
+use super::types::{TypeKernels, each_group, type_kernels};
+use crate::quantize::ActGroup;
 
 /// Low nibbles of the 16 bytes at `at`, then high ones: a whole group's quants.
 #[inline]
@@ -50,82 +55,54 @@ fn with_fifth_bits(quants: [__m256i; 8], bits: __m256i) -> [__m256i; 8] {
     with_fifth
 }
 
+/// The scale of blocks that have no minimum.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn scale<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [PanelGroup; 1]) {
+    store_floats(odd_half(rows, 0), &mut groups[0].scales[half]);
+}
+
+/// The scale and the minimum of a block.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn scale_and_min<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [PanelGroup; 1]) {
+    let [scale, min] = half_pairs(word(rows, 0));
+    store_floats(scale, &mut groups[0].scales[half]);
+    store_floats(min, &mut groups[0].biases[half]);
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(quants: [__m256i; 8], half: usize, group: &mut PanelGroup) {
-    for (vector, bytes) in quants.into_iter().zip(&mut group.quants) {
-        store_bytes(vector, &mut bytes[half]);
-    }
+fn q4_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    nibbles(quads(rows, 2))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_0(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    let blocks = strip.as_chunks::<{ 16 * 18 }>().0;
-    for (block, group) in blocks[first_group..].iter().zip(panel) {
-        for half in 0..2 {
-            let rows = Rows::new(block, half);
-            store(nibbles(quads(rows, 2)), half, group);
-            store_floats(odd_half(rows, 0), &mut group.scales[half]);
-        }
-    }
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q4_1<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    nibbles(quads(rows, 4))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_1(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    let blocks = strip.as_chunks::<{ 16 * 20 }>().0;
-    for (block, group) in blocks[first_group..].iter().zip(panel) {
-        for half in 0..2 {
-            let rows = Rows::new(block, half);
-            store(nibbles(quads(rows, 4)), half, group);
-            let [scale, min] = half_pairs(word(rows, 0));
-            store_floats(scale, &mut group.scales[half]);
-            store_floats(min, &mut group.biases[half]);
-        }
-    }
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q5_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    with_fifth_bits(nibbles(quads(rows, 6)), word(rows, 2))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_0(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    let blocks = strip.as_chunks::<{ 16 * 22 }>().0;
-    for (block, group) in blocks[first_group..].iter().zip(panel) {
-        for half in 0..2 {
-            let rows = Rows::new(block, half);
-            store(
-                with_fifth_bits(nibbles(quads(rows, 6)), word(rows, 2)),
-                half,
-                group,
-            );
-            store_floats(odd_half(rows, 0), &mut group.scales[half]);
-        }
-    }
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q5_1<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    with_fifth_bits(nibbles(quads(rows, 8)), word(rows, 4))
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_1(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    let blocks = strip.as_chunks::<{ 16 * 24 }>().0;
-    for (block, group) in blocks[first_group..].iter().zip(panel) {
-        for half in 0..2 {
-            let rows = Rows::new(block, half);
-            store(
-                with_fifth_bits(nibbles(quads(rows, 8)), word(rows, 4)),
-                half,
-                group,
-            );
-            let [scale, min] = half_pairs(word(rows, 0));
-            store_floats(scale, &mut group.scales[half]);
-            store_floats(min, &mut group.biases[half]);
-        }
-    }
+#[inline]
+#[target_feature(enable = "avx2")]
+fn q8_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+    octets(rows, 2)
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q8_0(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
-    let blocks = strip.as_chunks::<{ 16 * 34 }>().0;
-    for (block, group) in blocks[first_group..].iter().zip(panel) {
-        for half in 0..2 {
-            let rows = Rows::new(block, half);
-            store(octets(rows, 2), half, group);
-            store_floats(odd_half(rows, 0), &mut group.scales[half]);
-        }
-    }
-}
+type_kernels!(Q4_0: 18 bytes, Nibbles, groups [0], scale, q4_0);
+type_kernels!(Q4_1: 20 bytes, BiasedNibbles, groups [0], scale_and_min, q4_1);
+type_kernels!(Q5_0: 22 bytes, Fives, groups [0], scale, q5_0);
+type_kernels!(Q5_1: 24 bytes, BiasedFives, groups [0], scale_and_min, q5_1);
+type_kernels!(Q8_0: 34 bytes, Bytes, groups [0], scale, q8_0);

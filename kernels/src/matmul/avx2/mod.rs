@@ -5,33 +5,44 @@
 mod k;
 mod lanes;
 mod legacy;
+mod types;
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
     _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_mullo_epi16, _mm256_set1_epi16,
     _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
     _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_sub_epi32,
 };
 
-use super::panel::{Law, PanelGroup, Sums, Unpack};
+use super::panel::{DotOne, Law, PanelGroup, Sums, Unpack};
 use crate::WeightType;
 use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM};
 use lanes::{load_bytes, load_floats, load_words, store_floats};
+use types::TypeKernels;
 
 /// The function that unpacks a type.
 pub(super) fn unpack_of(weight_type: WeightType) -> Unpack {
+    kernels_of(weight_type).unpack
+}
+
+/// The function that multiplies a strip of a type with one row of activations.
+pub(super) fn dot_one_of(weight_type: WeightType) -> DotOne {
+    kernels_of(weight_type).dot_one
+}
+
+fn kernels_of(weight_type: WeightType) -> TypeKernels {
     match weight_type {
-        // Floats are not unpacked: their rows hold no groups.
-        WeightType::F32 | WeightType::F16 | WeightType::BF16 | WeightType::Q4_0 => legacy::q4_0,
-        WeightType::Q4_1 => legacy::q4_1,
-        WeightType::Q5_0 => legacy::q5_0,
-        WeightType::Q5_1 => legacy::q5_1,
-        WeightType::Q8_0 => legacy::q8_0,
-        WeightType::Q2K => k::q2,
-        WeightType::Q3K => k::q3,
-        WeightType::Q4K => k::q4,
-        WeightType::Q5K => k::q5,
-        WeightType::Q6K => k::q6,
+        // Floats never come here: they are not packed.
+        WeightType::F32 | WeightType::F16 | WeightType::BF16 | WeightType::Q4_0 => legacy::Q4_0,
+        WeightType::Q4_1 => legacy::Q4_1,
+        WeightType::Q5_0 => legacy::Q5_0,
+        WeightType::Q5_1 => legacy::Q5_1,
+        WeightType::Q8_0 => legacy::Q8_0,
+        WeightType::Q2K => k::Q2,
+        WeightType::Q3K => k::Q3,
+        WeightType::Q4K => k::Q4,
+        WeightType::Q5K => k::Q5,
+        WeightType::Q6K => k::Q6,
     }
 }
 
@@ -71,33 +82,51 @@ fn dot_rows<L: Law, const M: usize>(
         for (group, act) in groups.iter_mut().zip(acts) {
             *group = &act[group_idx];
         }
-        let dots = if L::SIGNED {
-            signed_dots::<L, M>(weights, half, &groups)
-        } else {
-            unsigned_dots::<L, M>(weights, half, &groups)
-        };
-        let scale = load_floats(&weights.scales[half]);
-        let bias = load_floats(&weights.biases[half]);
-        for row in 0..M {
-            let group = groups[row];
-            let half_sums = _mm256_set1_epi32(group[HALF_SUMS].cast_signed());
-            let act_scale = _mm256_set1_ps(f32::from_bits(group[SCALE]));
-            let dot = less_offset::<L>(dots[row], half_sums, &weights.sub_scales[half]);
-            let scale = _mm256_mul_ps(scale, act_scale);
-            totals[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, totals[row]);
-            if L::BIAS {
-                let act_sum = _mm256_set1_ps(f32::from_bits(group[SUM]));
-                totals[row] = _mm256_fmadd_ps(bias, act_sum, totals[row]);
-            }
-            if L::SUB_MINS {
-                let min = _mm256_madd_epi16(load_words(&weights.sub_mins[half]), half_sums);
-                let scale = _mm256_mul_ps(bias, act_scale);
-                totals[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(min), scale, totals[row]);
-            }
+        let mut quants = [_mm256_setzero_si256(); 8];
+        for (quants, bytes) in quants.iter_mut().zip(&weights.quants) {
+            *quants = load_bytes(&bytes[half]);
         }
+        add_group::<L, M>(&quants, weights, half, &groups, &mut totals);
     }
     for (total, sums) in totals.into_iter().zip(sums) {
         store_floats(total, &mut sums[half]);
+    }
+}
+
+/// Adds the products of one group to the totals of eight rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_group<L: Law, const M: usize>(
+    quants: &[__m256i; 8],
+    weights: &PanelGroup,
+    half: usize,
+    groups: &[&ActGroup; M],
+    totals: &mut [__m256; M],
+) {
+    let sub_scales = &weights.sub_scales[half];
+    let dots = if L::SIGNED {
+        signed_dots::<M>(quants, groups)
+    } else {
+        unsigned_dots::<L, M>(quants, sub_scales, groups)
+    };
+    let scale = load_floats(&weights.scales[half]);
+    let bias = load_floats(&weights.biases[half]);
+    for row in 0..M {
+        let group = groups[row];
+        let half_sums = _mm256_set1_epi32(group[HALF_SUMS].cast_signed());
+        let act_scale = _mm256_set1_ps(f32::from_bits(group[SCALE]));
+        let dot = less_offset::<L>(dots[row], half_sums, sub_scales);
+        let scale = _mm256_mul_ps(scale, act_scale);
+        totals[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, totals[row]);
+        if L::BIAS {
+            let act_sum = _mm256_set1_ps(f32::from_bits(group[SUM]));
+            totals[row] = _mm256_fmadd_ps(bias, act_sum, totals[row]);
+        }
+        if L::SUB_MINS {
+            let min = _mm256_madd_epi16(load_words(&weights.sub_mins[half]), half_sums);
+            let scale = _mm256_mul_ps(bias, act_scale);
+            totals[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(min), scale, totals[row]);
+        }
     }
 }
 
@@ -124,8 +153,8 @@ fn less_offset<L: Law>(dot: __m256i, half_sums: __m256i, sub_scales: &[u32; 8]) 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn unsigned_dots<L: Law, const M: usize>(
-    weights: &PanelGroup,
-    half: usize,
+    quants: &[__m256i; 8],
+    sub_scales: &[u32; 8],
     acts: &[&ActGroup; M],
 ) -> [__m256i; M] {
     // A step adds two products to a 16-bit lane; sub-scales end a run after half a group.
@@ -144,14 +173,13 @@ fn unsigned_dots<L: Law, const M: usize>(
     while first < 8 {
         let mut pairs = [_mm256_setzero_si256(); M];
         for step in first..first + run {
-            let quants = load_bytes(&weights.quants[step][half]);
             for (pairs, act) in pairs.iter_mut().zip(acts) {
                 let act = _mm256_set1_epi32(act[step].cast_signed());
-                *pairs = _mm256_add_epi16(*pairs, _mm256_maddubs_epi16(quants, act));
+                *pairs = _mm256_add_epi16(*pairs, _mm256_maddubs_epi16(quants[step], act));
             }
         }
         let factor = if L::SUB_SCALES {
-            sub_scale(&weights.sub_scales[half], first >= 4)
+            sub_scale(sub_scales, first >= 4)
         } else {
             _mm256_set1_epi16(1)
         };
@@ -191,15 +219,10 @@ fn sub_scale(sub_scales: &[u32; 8], second: bool) -> __m256i {
 /// Two products of a step reach 2 · 128 · 127, which fits 16 bits; a second step would not.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn signed_dots<L: Law, const M: usize>(
-    weights: &PanelGroup,
-    half: usize,
-    acts: &[&ActGroup; M],
-) -> [__m256i; M] {
+fn signed_dots<const M: usize>(quants: &[__m256i; 8], acts: &[&ActGroup; M]) -> [__m256i; M] {
     let ones = _mm256_set1_epi16(1);
     let mut dots = [_mm256_setzero_si256(); M];
-    for (step, rows) in weights.quants.iter().enumerate() {
-        let quants = load_bytes(&rows[half]);
+    for (step, &quants) in quants.iter().enumerate() {
         let magnitudes = _mm256_sign_epi8(quants, quants);
         for (dot, act) in dots.iter_mut().zip(acts) {
             let act = _mm256_set1_epi32(act[step].cast_signed());
