@@ -159,10 +159,10 @@ fn q2_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [P
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q2<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
-    let mut quants = octets(rows, 16 + 32 * (GROUP / 4));
+fn q2<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, run: usize) -> [__m256i; 8] {
+    let mut quants = octets(rows, 16 + 32 * run);
     for quants in &mut quants {
-        *quants = bits::<3>(*quants, amount(2 * (GROUP % 4)), 0);
+        *quants = bits::<3>(*quants, amount(2 * GROUP), 0);
     }
     quants
 }
@@ -192,34 +192,34 @@ fn q3_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [P
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q3<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+fn q3<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, run: usize) -> [__m256i; 8] {
     let third_bits = octets(rows, 0);
-    let mut quants = octets(rows, 32 + 32 * (GROUP / 4));
+    let mut quants = octets(rows, 32 + 32 * run);
     for (quants, third_bits) in quants.iter_mut().zip(third_bits) {
-        let low = bits::<3>(*quants, amount(2 * (GROUP % 4)), 0);
-        *quants = _mm256_or_si256(low, bits::<1>(third_bits, amount(GROUP), 2));
+        let low = bits::<3>(*quants, amount(2 * GROUP), 0);
+        *quants = _mm256_or_si256(low, bits::<1>(third_bits, amount(4 * run + GROUP), 2));
     }
     quants
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q4<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
-    let mut quants = octets(rows, 16 + 32 * (GROUP / 2));
+fn q4<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, run: usize) -> [__m256i; 8] {
+    let mut quants = octets(rows, 16 + 32 * run);
     for quants in &mut quants {
-        *quants = bits::<15>(*quants, amount(4 * (GROUP % 2)), 0);
+        *quants = bits::<15>(*quants, amount(4 * GROUP), 0);
     }
     quants
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q5<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+fn q5<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, run: usize) -> [__m256i; 8] {
     let fifth_bits = octets(rows, 16);
-    let mut quants = octets(rows, 48 + 32 * (GROUP / 2));
+    let mut quants = octets(rows, 48 + 32 * run);
     for (quants, fifth_bits) in quants.iter_mut().zip(fifth_bits) {
-        let low = bits::<15>(*quants, amount(4 * (GROUP % 2)), 0);
-        *quants = _mm256_or_si256(low, bits::<1>(fifth_bits, amount(GROUP), 4));
+        let low = bits::<15>(*quants, amount(4 * GROUP), 0);
+        *quants = _mm256_or_si256(low, bits::<1>(fifth_bits, amount(2 * run + GROUP), 4));
     }
     quants
 }
@@ -233,19 +233,18 @@ fn q6_scales<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mut [P
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q6<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
-    let (run, quarter) = (GROUP / 4, GROUP % 4);
+fn q6<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, run: usize) -> [__m256i; 8] {
     let high_bits = octets(rows, 128 + 32 * run);
-    let mut quants = octets(rows, 64 * run + 32 * (quarter % 2));
+    let mut quants = octets(rows, 64 * run + 32 * (GROUP % 2));
     for (quants, high_bits) in quants.iter_mut().zip(high_bits) {
-        let low = bits::<15>(*quants, amount(4 * (quarter / 2)), 0);
-        *quants = _mm256_or_si256(low, bits::<3>(high_bits, amount(2 * quarter), 4));
+        let low = bits::<15>(*quants, amount(4 * (GROUP / 2)), 0);
+        *quants = _mm256_or_si256(low, bits::<3>(high_bits, amount(2 * GROUP), 4));
     }
     quants
 }
 
-type_kernels!(Q2: 84 bytes, SubTwos, groups [0, 1, 2, 3, 4, 5, 6, 7], q2_scales, q2);
-type_kernels!(Q3: 110 bytes, SubThrees, groups [0, 1, 2, 3, 4, 5, 6, 7], q3_scales, q3);
-type_kernels!(Q4: 144 bytes, BiasedNibbles, groups [0, 1, 2, 3, 4, 5, 6, 7], store_scales, q4);
-type_kernels!(Q5: 176 bytes, BiasedFives, groups [0, 1, 2, 3, 4, 5, 6, 7], store_scales, q5);
-type_kernels!(Q6: 210 bytes, SubSixes, groups [0, 1, 2, 3, 4, 5, 6, 7], q6_scales, q6);
+type_kernels!(Q2: 84 bytes, SubTwos, 2 x [0, 1, 2, 3], q2_scales, q2);
+type_kernels!(Q3: 110 bytes, SubThrees, 2 x [0, 1, 2, 3], q3_scales, q3);
+type_kernels!(Q4: 144 bytes, BiasedNibbles, 4 x [0, 1], store_scales, q4);
+type_kernels!(Q5: 176 bytes, BiasedFives, 4 x [0, 1], store_scales, q5);
+type_kernels!(Q6: 210 bytes, SubSixes, 2 x [0, 1, 2, 3], q6_scales, q6);

@@ -73,36 +73,36 @@ fn scale_and_min<const LEN: usize>(rows: Rows<'_, LEN>, half: usize, groups: &mu
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q4_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+fn q4_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, _: usize) -> [__m256i; 8] {
     nibbles(quads(rows, 2))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q4_1<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+fn q4_1<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, _: usize) -> [__m256i; 8] {
     nibbles(quads(rows, 4))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q5_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+fn q5_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, _: usize) -> [__m256i; 8] {
     with_fifth_bits(nibbles(quads(rows, 6)), word(rows, 2))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q5_1<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+fn q5_1<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, _: usize) -> [__m256i; 8] {
     with_fifth_bits(nibbles(quads(rows, 8)), word(rows, 4))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn q8_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>) -> [__m256i; 8] {
+fn q8_0<const GROUP: usize, const LEN: usize>(rows: Rows<'_, LEN>, _: usize) -> [__m256i; 8] {
     octets(rows, 2)
 }
 
-type_kernels!(Q4_0: 18 bytes, Nibbles, groups [0], scale, q4_0);
-type_kernels!(Q4_1: 20 bytes, BiasedNibbles, groups [0], scale_and_min, q4_1);
-type_kernels!(Q5_0: 22 bytes, Fives, groups [0], scale, q5_0);
-type_kernels!(Q5_1: 24 bytes, BiasedFives, groups [0], scale_and_min, q5_1);
-type_kernels!(Q8_0: 34 bytes, Bytes, groups [0], scale, q8_0);
+type_kernels!(Q4_0: 18 bytes, Nibbles, 1 x [0], scale, q4_0);
+type_kernels!(Q4_1: 20 bytes, BiasedNibbles, 1 x [0], scale_and_min, q4_1);
+type_kernels!(Q5_0: 22 bytes, Fives, 1 x [0], scale, q5_0);
+type_kernels!(Q5_1: 24 bytes, BiasedFives, 1 x [0], scale_and_min, q5_1);
+type_kernels!(Q8_0: 34 bytes, Bytes, 1 x [0], scale, q8_0);

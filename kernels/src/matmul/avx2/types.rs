@@ -9,14 +9,18 @@ pub(super) struct TypeKernels {
     pub(super) dot_one: DotOne,
 }
 
-/// Makes the functions of a type with blocks of so many bytes that hold the listed groups:
+/// Makes the functions of a type whose blocks have so many bytes, and so many runs of the listed
+/// groups:
 /// - `scales(rows, half, groups)` writes the scales and minima of a block's rows into the panel;
-/// - `quants::<GROUP, LEN>(rows)` gives a group's quants, a vector for four of `k`.
+/// - `quants::<GROUP, LEN>(rows, run)` gives a group's quants, a vector for four of `k`.
+///
+/// Runs are a loop and the groups of a run are written out: all of a block's groups written out would
+/// be too much for the compiler to keep in one function.
 macro_rules! type_kernels {
-    ($name:ident: $bytes:literal bytes, $law:ty, groups $groups:tt, $scales:path, $quants:ident) => {
+    ($name:ident: $bytes:literal bytes, $law:ty, $runs:literal x $groups:tt, $scales:path, $quants:ident) => {
         pub(super) const $name: TypeKernels = {
             const LEN: usize = 16 * $bytes;
-            const N_GROUPS: usize = $groups.len();
+            const N_GROUPS: usize = $runs * $groups.len();
 
             #[target_feature(enable = "avx2,fma,f16c")]
             fn unpack(strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
@@ -25,12 +29,15 @@ macro_rules! type_kernels {
                     for half in 0..2 {
                         let rows = Rows::new(block, half);
                         $scales(rows, half, groups);
-                        each_group!($groups, GROUP, {
-                            let quants = $quants::<GROUP, LEN>(rows);
-                            for (vector, bytes) in quants.iter().zip(&mut groups[GROUP].quants) {
-                                store_bytes(*vector, &mut bytes[half]);
-                            }
-                        });
+                        for (run, groups) in groups.chunks_exact_mut($groups.len()).enumerate() {
+                            each_group!($groups, GROUP, {
+                                let quants = $quants::<GROUP, LEN>(rows, run);
+                                let bytes = groups[GROUP].quants.iter_mut();
+                                for (vector, bytes) in quants.iter().zip(bytes) {
+                                    store_bytes(*vector, &mut bytes[half]);
+                                }
+                            });
+                        }
                     }
                 }
             }
@@ -45,11 +52,15 @@ macro_rules! type_kernels {
                     for (half, totals) in totals.iter_mut().enumerate() {
                         let rows = Rows::new(block, half);
                         $scales(rows, half, &mut groups);
-                        each_group!($groups, GROUP, {
-                            let quants = $quants::<GROUP, LEN>(rows);
-                            let act = [&acts[GROUP]];
-                            add_group::<$law, 1>(&quants, &groups[GROUP], half, &act, totals);
-                        });
+                        let runs = groups.chunks_exact($groups.len());
+                        let acts = acts.chunks_exact($groups.len());
+                        for (run, (groups, acts)) in runs.zip(acts).enumerate() {
+                            each_group!($groups, GROUP, {
+                                let quants = $quants::<GROUP, LEN>(rows, run);
+                                let act = [&acts[GROUP]];
+                                add_group::<$law, 1>(&quants, &groups[GROUP], half, &act, totals);
+                            });
+                        }
                     }
                 }
                 for (total, sums) in totals.into_iter().zip(sums) {
