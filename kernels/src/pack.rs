@@ -20,7 +20,6 @@ pub(crate) struct Packed {
     /// Where the first strip begins: the first aligned byte.
     start: usize,
     strip_bytes: usize,
-    block_bytes: usize,
 }
 
 impl Packed {
@@ -51,7 +50,6 @@ impl Packed {
             bytes,
             start,
             strip_bytes,
-            block_bytes,
         }
     }
 
@@ -65,11 +63,6 @@ impl Packed {
     pub(crate) fn read_block(&self, row: usize, block_idx: usize, block: &mut [u8]) {
         let strip = self.strip(row / STRIP_ROWS);
         read_block(strip, row % STRIP_ROWS, block_idx, block);
-    }
-
-    /// Bytes of a block of one row.
-    pub(crate) fn block_bytes(&self) -> usize {
-        self.block_bytes
     }
 }
 
@@ -151,7 +144,7 @@ mod tests {
             let bytes = random_blocks(weight_type, n * k, &mut random);
             let row_bytes = bytes.len() / n;
             let packed = Packed::new(&team.take_turn(), weight_type, n, &bytes);
-            let block_bytes = packed.block_bytes();
+            let block_bytes = weight_type.block_bytes();
             for (row_idx, row) in bytes.chunks_exact(row_bytes).enumerate() {
                 for (block_idx, expected) in row.chunks_exact(block_bytes).enumerate() {
                     let mut block = vec![0; block_bytes];

@@ -44,6 +44,23 @@ impl Source {
         Ok(Self::Mapped(mapping))
     }
 
+    /// Gives memory back that holds a part of a mapped file; it is read from disk again if need be.
+    #[cfg(unix)]
+    fn release(&self, range: &Range<usize>) -> io::Result<()> {
+        let Self::Mapped(mapping) = self else {
+            return Ok(());
+        };
+        #[expect(unsafe_code, reason = "the advice loses what was written to a mapping")]
+        // SAFETY: nothing was ever written to this mapping: what it loses is in the file.
+        unsafe {
+            mapping.unchecked_advise_range(
+                memmap2::UncheckedAdvice::DontNeed,
+                range.start,
+                range.len(),
+            )
+        }
+    }
+
     /// Tells the operating system how a mapped file is going to be read.
     #[cfg(unix)]
     pub(super) fn advise(&self, advice: memmap2::Advice) -> io::Result<()> {
@@ -106,6 +123,17 @@ impl TensorBytes {
     /// `range` has to lie in `source`; nothing is left of it where it does not.
     pub(super) fn new(source: Arc<Source>, range: Range<usize>) -> Self {
         Self { source, range }
+    }
+
+    /// Gives the memory back that holds these bytes, once they were copied elsewhere. They can be read
+    /// all the same, from disk.
+    ///
+    /// # Errors
+    /// What the operating system says. The bytes can be read all the same.
+    pub fn release(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        self.source.release(&self.range)?;
+        Ok(())
     }
 
     /// Where in its file the tensor stands.

@@ -28,7 +28,7 @@ impl Limits {
 /// What a model takes. Units: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// The weights, used in place from the mapped file.
+    /// The weights: packed, at as many bytes as in the file.
     pub weights_bytes: u64,
     /// The KV cache.
     pub kv_bytes: u64,

@@ -23,7 +23,7 @@ pub use memory::{Limits, Memory};
 
 use crate::gguf::Gguf;
 use llama::Llama;
-use weights::{Weights, read_ahead};
+use weights::Weights;
 
 /// Tokens in a block of the KV cache.
 pub const BLOCK_LEN: usize = 32;
@@ -47,8 +47,9 @@ pub struct Logits<'a> {
 }
 
 impl Model {
-    /// Loads the network of `gguf`, whose shape is `config`, for steps within `limits`, and reads its
-    /// weights once; `progress` hears of bytes done and in all.
+    /// Loads the network of `gguf`, whose shape is `config`, for steps within `limits`. Quantised
+    /// weights are packed into memory of their own, all others stay in the file; `progress` hears of
+    /// bytes done and in all.
     ///
     /// # Errors
     /// A tensor is missing, unknown, or of another shape or type than the network needs.
@@ -59,8 +60,7 @@ impl Model {
         team: Arc<Team>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
-        let weights = Weights::find(gguf, config)?;
-        read_ahead(gguf, progress);
+        let weights = Weights::take(gguf, config, &team, progress)?;
         Ok(Self {
             llama: Llama::new(config, weights, &limits)?,
             config: config.clone(),

@@ -3,18 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ingle_kernels::Matrix;
+use ingle_kernels::{Matrix, ShapeError, Team, WeightType};
 
 use super::config::ModelConfig;
 use super::error::Error;
-use crate::gguf::{Gguf, TensorBytes, TensorInfo};
+use crate::gguf::{Gguf, TensorInfo};
 
 /// Tensors that say nothing the network does not know already.
 const REDUNDANT: [&str; 2] = [".attn_rot_embd.weight", "rope.inv_freq"];
-/// The distance at which reading a file's bytes touches every page.
-const PAGE_BYTES: usize = 4096;
-/// Bytes between two reports of progress.
-const REPORT_BYTES: u64 = 4 << 20;
 
 /// All weights.
 #[derive(Debug)]
@@ -45,11 +41,24 @@ pub(super) struct Layer {
 }
 
 impl Weights {
-    /// Finds every tensor of the network; the matrices stay where they are in the file.
-    pub(super) fn find(gguf: &Gguf, config: &ModelConfig) -> Result<Self, Error> {
+    /// Takes every tensor of the network out of the file, packing the matrices; `progress` hears of
+    /// bytes done and in all.
+    pub(super) fn take(
+        gguf: &Gguf,
+        config: &ModelConfig,
+        team: &Team,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, Error> {
+        if let Err(error) = gguf.advise_sequential() {
+            tracing::debug!(%error, "the system takes no advice about the file");
+        }
         let mut finder = Finder {
             gguf,
+            team,
             found: HashSet::new(),
+            done: 0,
+            total: gguf.tensors().iter().map(TensorInfo::n_bytes).sum(),
+            progress,
         };
         let (n_embd, n_vocab) = (config.n_embd, config.n_vocab);
         let embedding = finder.matrix("token_embd.weight", n_embd, n_vocab)?;
@@ -79,12 +88,17 @@ impl Weights {
 }
 
 /// Takes tensors out of a file and remembers which.
-struct Finder<'a> {
+struct Finder<'a, 'b> {
     gguf: &'a Gguf,
+    team: &'b Team,
     found: HashSet<&'a str>,
+    /// Bytes taken so far.
+    done: u64,
+    total: u64,
+    progress: &'b mut dyn FnMut(u64, u64),
 }
 
-impl<'a> Finder<'a> {
+impl<'a> Finder<'a, '_> {
     fn layer(&mut self, layer: usize, config: &ModelConfig) -> Result<Layer, Error> {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
         let (n_embd, n_ff) = (config.n_embd, config.n_ff);
@@ -122,33 +136,37 @@ impl<'a> Finder<'a> {
 
     fn matrix(&mut self, name: &str, k: usize, n: usize) -> Result<Matrix, Error> {
         let tensor = self.tensor(name, &[k, n])?;
-        self.open(tensor, n, k)
+        let weight_type = weight_type(tensor)?;
+        let bytes = self.gguf.bytes(tensor);
+        // A turn for each: other models go on answering while this one is packed.
+        let turn = self.team.take_turn();
+        let matrix = Matrix::new(&turn, weight_type, n, k, Arc::new(bytes.clone()))
+            .map_err(|problem| no_matrix(tensor, problem))?;
+        drop(turn);
+        if matrix.takes_quantized() {
+            // It is packed: the file's pages would be a second copy.
+            if let Err(error) = bytes.release() {
+                tracing::debug!(%error, name, "the file's pages stay in memory");
+            }
+        }
+        self.took(tensor);
+        Ok(matrix)
     }
 
     /// A tensor of one dimension, whatever its type, as floats.
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
         let tensor = self.tensor(name, &[len])?;
         let mut values = vec![0.0; len];
-        let row = self.open(tensor, 1, len)?;
-        row.dequantize_row(0, &mut values)
-            .map_err(|problem| Error::Matrix {
-                name: name.to_owned(),
-                problem,
-            })?;
+        weight_type(tensor)?
+            .dequantize(&self.gguf.bytes(tensor), &mut values)
+            .map_err(|problem| no_matrix(tensor, problem))?;
+        self.took(tensor);
         Ok(values)
     }
 
-    fn open(&self, tensor: &TensorInfo, n: usize, k: usize) -> Result<Matrix, Error> {
-        let name = || tensor.name.clone();
-        let weight_type = tensor.ty.weight_type().ok_or_else(|| Error::TensorType {
-            name: name(),
-            ty: tensor.ty.name(),
-        })?;
-        let source: Arc<TensorBytes> = Arc::new(self.gguf.bytes(tensor));
-        Matrix::new(weight_type, n, k, source).map_err(|problem| Error::Matrix {
-            name: name(),
-            problem,
-        })
+    fn took(&mut self, tensor: &TensorInfo) {
+        self.done += tensor.n_bytes();
+        (self.progress)(self.done, self.total);
     }
 
     /// A tensor nobody asked for would have changed the answer: a bias, an expert, an adapter.
@@ -169,23 +187,17 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Reads every page of the weights once, so that the first answer does not wait for the disk.
-pub(super) fn read_ahead(gguf: &Gguf, progress: &mut dyn FnMut(u64, u64)) {
-    let total = gguf.tensors().iter().map(TensorInfo::n_bytes).sum();
-    if let Err(error) = gguf.advise_sequential() {
-        tracing::debug!(%error, "the system takes no advice about the file");
+/// The kind of a tensor's weights.
+fn weight_type(tensor: &TensorInfo) -> Result<WeightType, Error> {
+    tensor.ty.weight_type().ok_or_else(|| Error::TensorType {
+        name: tensor.name.clone(),
+        ty: tensor.ty.name(),
+    })
+}
+
+fn no_matrix(tensor: &TensorInfo, problem: ShapeError) -> Error {
+    Error::Matrix {
+        name: tensor.name.clone(),
+        problem,
     }
-    let (mut done, mut reported) = (0, 0);
-    progress(0, total);
-    for tensor in gguf.tensors() {
-        for page in gguf.bytes(tensor).chunks(PAGE_BYTES) {
-            std::hint::black_box(page.first().copied());
-            done += page.len() as u64;
-            if done - reported >= REPORT_BYTES {
-                progress(done, total);
-                reported = done;
-            }
-        }
-    }
-    progress(total, total);
 }

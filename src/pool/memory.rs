@@ -13,7 +13,7 @@ pub const CONTEXTS_WANTED: u32 = 2;
 /// What a model needs in memory. Units: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The weights, used in place from the mapped file.
+    /// The weights.
     pub weights_bytes: u64,
     /// The blocks of the KV cache.
     pub kv_bytes: u64,

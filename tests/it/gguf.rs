@@ -6,11 +6,12 @@ mod seeds;
 mod shards;
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use ingle::gguf::{Error, Gguf, TensorInfo, TensorType, Value, ValueType};
-use ingle_kernels::Matrix;
+use ingle_kernels::{Isa, Matrix, Team};
 
 use crate::fixtures;
 use crate::gguf_file::{CHATML, GgufFile, Meta, TinyLlama, Vocabulary};
@@ -267,12 +268,14 @@ fn tiny_models_of_every_type_are_good_files_and_the_same_each_time() {
 /// Weights that are too large or not finite would make every test of a tiny model worthless.
 #[test]
 fn weights_of_tiny_models_are_as_large_as_those_of_real_ones() {
+    let team = Team::new(NonZeroUsize::MIN, Isa::Scalar);
     for name in WEIGHTS {
         let gguf = open(&TinyLlama::of_type(name).file());
         let tensor = gguf.tensor("blk.0.ffn_up.weight").unwrap();
         let [k, n] = [0, 1].map(|dim| usize::try_from(tensor.dims[dim]).unwrap());
         let ty = tensor.ty.weight_type().unwrap();
-        let matrix = Matrix::new(ty, n, k, Arc::new(gguf.bytes(tensor))).unwrap();
+        let matrix =
+            Matrix::new(&team.take_turn(), ty, n, k, Arc::new(gguf.bytes(tensor))).unwrap();
         let mut weights = vec![0.0; n * k];
         for (row, weights) in weights.chunks_exact_mut(k).enumerate() {
             matrix.dequantize_row(row, weights).unwrap();
