@@ -111,5 +111,7 @@ pub(super) type Unpack = unsafe fn(strip: &[u8], first_group: usize, &mut [Panel
 /// Adds the products of a panel to the sums, row by row of activations; a row has the panel's groups.
 pub(super) type Dot = unsafe fn(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]);
 
-/// Adds the products of a whole strip with one row of activations to the sums.
-pub(super) type DotOne = unsafe fn(strip: &[u8], acts: &[ActGroup], sums: &mut Sums);
+/// Adds the products of a whole strip with one row of activations to the sums; only scales pass
+/// through the panel.
+pub(super) type DotOne =
+    unsafe fn(strip: &[u8], acts: &[ActGroup], panel: &mut Panel, sums: &mut Sums);

@@ -86,7 +86,7 @@ impl Product<'_> {
                 let (acts, _) = self.acts.as_chunks();
                 let acts = &acts[first * n_groups..(first + 1) * n_groups];
                 // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
-                unsafe { dot_one(strip, acts, &mut sums[0]) };
+                unsafe { dot_one(strip, acts, panel, &mut sums[0]) };
                 self.store(first_row, first, &sums);
             } else {
                 let mut sums = [Sums::default(); BATCH_ROWS];

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::panel::{
-    BiasedFives, BiasedNibbles, PanelGroup, SubSixes, SubThrees, SubTwos, Sums,
+    BiasedFives, BiasedNibbles, Panel, PanelGroup, SubSixes, SubThrees, SubTwos, Sums,
 };
 use super::add_group;
 use super::lanes::{

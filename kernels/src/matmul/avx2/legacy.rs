@@ -5,7 +5,9 @@ use std::arch::x86_64::{
     _mm256_set1_epi32, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::super::panel::{BiasedFives, BiasedNibbles, Bytes, Fives, Nibbles, PanelGroup, Sums};
+use super::super::panel::{
+    BiasedFives, BiasedNibbles, Bytes, Fives, Nibbles, Panel, PanelGroup, Sums,
+};
 use super::add_group;
 use super::lanes::{
     Rows, half_pairs, load_floats, octets, odd_half, quads, store_bytes, store_floats, word,

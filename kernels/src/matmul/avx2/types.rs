@@ -43,16 +43,17 @@ macro_rules! type_kernels {
             }
 
             #[target_feature(enable = "avx2,fma,f16c")]
-            fn dot_one(strip: &[u8], acts: &[ActGroup], sums: &mut Sums) {
-                // Only their scales are written and read.
-                let mut groups = [PanelGroup::ZERO; N_GROUPS];
+            fn dot_one(strip: &[u8], acts: &[ActGroup], panel: &mut Panel, sums: &mut Sums) {
+                let Some(scales) = panel.first_chunk_mut::<N_GROUPS>() else {
+                    return; // a panel has groups enough for any type
+                };
                 let mut totals = [[load_floats(&sums[0])], [load_floats(&sums[1])]];
                 let blocks = strip.as_chunks::<LEN>().0;
                 for (block, acts) in blocks.iter().zip(acts.as_chunks::<N_GROUPS>().0) {
                     for (half, totals) in totals.iter_mut().enumerate() {
                         let rows = Rows::new(block, half);
-                        $scales(rows, half, &mut groups);
-                        let runs = groups.chunks_exact($groups.len());
+                        $scales(rows, half, scales);
+                        let runs = scales.chunks_exact($groups.len());
                         let acts = acts.chunks_exact($groups.len());
                         for (run, (groups, acts)) in runs.zip(acts).enumerate() {
                             each_group!($groups, GROUP, {
