@@ -30,6 +30,8 @@ pub struct Config {
     pub isa: Option<String>,
     /// Tokens of one conversation at most; absent: the model's default.
     pub ctx: Option<NonZeroU32>,
+    /// In what form keys and values are kept: `f16`, or `int8` for half the memory.
+    pub kv_type: KvType,
     /// Bytes all models together may hold; absent: what is free, less a reserve.
     pub memory_bytes: Option<NonZeroU64>,
     /// Requests computed together.
@@ -52,6 +54,16 @@ pub struct Config {
     pub drain_seconds: u64,
 }
 
+/// In what form keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    /// Half precision.
+    F16,
+    /// Eight bits and a scale for each token and head: half the memory.
+    Int8,
+}
+
 /// What flags say; absent ones leave the layer below as it is.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Flags {
@@ -64,6 +76,9 @@ pub struct Flags {
     #[expect(missing_docs, reason = "see the field of Config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<NonZeroU32>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_type: Option<KvType>,
     #[expect(missing_docs, reason = "see the field of Config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
@@ -85,6 +100,7 @@ pub struct Flags {
 #[derive(Serialize)]
 struct Defaults {
     listen: &'static str,
+    kv_type: KvType,
     max_running: usize,
     max_waiting: usize,
     insecure: bool,
@@ -100,6 +116,7 @@ const KEYS: &[&str] = &[
     "threads",
     "isa",
     "ctx",
+    "kv_type",
     "memory_bytes",
     "max_running",
     "max_waiting",
@@ -160,6 +177,7 @@ impl Config {
         let file = named.or_else(default_file);
         let defaults = Defaults {
             listen: LISTEN_DEFAULT,
+            kv_type: KvType::F16,
             max_running: 16,
             max_waiting: 256,
             insecure: false,

@@ -105,8 +105,9 @@ impl Isa {
 /// Writes a function once and compiles it for every tier, leaving the vectors to the compiler.
 ///
 /// The function gets a first parameter `isa`. Its body may ask the constant `FUSED` whether a fused
-/// multiply-add is one instruction, as against a call of a slow library function. All tiers give the
-/// same bits unless the body asks, for nothing is reordered or fused behind its back.
+/// multiply-add is one instruction, as against a call of a slow library function, and `WIDE` whether
+/// there are 32 registers of 512 bits. All tiers give the same bits unless the body asks for `FUSED`,
+/// for nothing is reordered or fused behind its back.
 macro_rules! vectorized {
     (
         $(#[$meta:meta])*
@@ -116,22 +117,37 @@ macro_rules! vectorized {
         $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) $(-> $ret)? {
             fn plain($($arg: $ty),*) $(-> $ret)? {
                 const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
-                let _: bool = FUSED;
+                const WIDE: bool = false;
+                let _ = (FUSED, WIDE);
                 $body
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2($($arg: $ty),*) $(-> $ret)? {
                 const FUSED: bool = true;
-                let _: bool = FUSED;
+                const WIDE: bool = false;
+                let _ = (FUSED, WIDE);
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                const FUSED: bool = true;
+                const WIDE: bool = true;
+                let _ = (FUSED, WIDE);
                 $body
             }
             match isa {
                 $crate::Isa::Scalar => plain($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Avx2(_) | $crate::Isa::Avx512Vnni(_) => {
-                    // SAFETY: both tokens prove AVX2, FMA and F16C.
+                $crate::Isa::Avx2(_) => {
+                    // SAFETY: the token proves AVX2, FMA and F16C.
                     unsafe { avx2($($arg),*) }
+                }
+                #[cfg(target_arch = "x86_64")]
+                $crate::Isa::Avx512Vnni(_) => {
+                    // SAFETY: the token proves these parts of AVX-512, and AVX2, FMA and F16C.
+                    unsafe { avx512($($arg),*) }
                 }
             }
         }

@@ -21,7 +21,7 @@ pub mod team;
 #[cfg(test)]
 mod testing;
 
-pub use attention::{AttentionArgs, KvShape};
+pub use attention::{AttentionArgs, KvShape, KvType};
 pub use block::WeightType;
 pub use error::ShapeError;
 pub use isa::{Isa, IsaError};

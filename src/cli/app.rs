@@ -10,6 +10,7 @@ use crate::catalog::{Catalog, HubOptions, Store, StoreOptions};
 use crate::config::{self, Config};
 use crate::egress::Egress;
 use crate::engine::EngineOptions;
+use crate::model::KvType;
 use crate::pool::{Pool, PoolOptions};
 
 /// Everything that answers.
@@ -43,12 +44,14 @@ impl App {
             .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
         let team = Team::new(n_threads, isa);
         tracing::info!(isa = isa.name(), threads = team.n_threads(), "computing");
+        let kv_type = kv_type(config);
         let pool = Pool::start(PoolOptions {
             catalog,
             store,
             fetch_permit: Egress::new(config.offline).model_fetch().ok(),
             team,
             n_ctx: config.ctx.map(Into::into),
+            kv_type,
             memory_budget_bytes: config.memory_bytes.map(Into::into),
             engine: EngineOptions {
                 max_running: config.max_running.get(),
@@ -58,7 +61,24 @@ impl App {
         });
         Ok(Self {
             backend: LocalBackend::new(pool),
-            fingerprint: format!("ingle-{}-{}", env!("CARGO_PKG_VERSION"), isa.name()),
+            fingerprint: fingerprint(isa, kv_type),
         })
+    }
+}
+
+/// The form of keys and values, as the network knows it.
+fn kv_type(config: &Config) -> KvType {
+    match config.kv_type {
+        config::KvType::F16 => KvType::F16,
+        config::KvType::Int8 => KvType::Int8,
+    }
+}
+
+/// What an answer's bits depend on beside the model: the version, the instructions, the cache's form.
+fn fingerprint(isa: Isa, kv_type: KvType) -> String {
+    let (version, isa) = (env!("CARGO_PKG_VERSION"), isa.name());
+    match kv_type {
+        KvType::F16 => format!("ingle-{version}-{isa}"),
+        KvType::Int8 => format!("ingle-{version}-{isa}-kv-int8"),
     }
 }

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, KvType};
 use crate::egress::Egress;
 use crate::telemetry::{self, LogFormat};
 use fetch_bar::FetchBar;
@@ -52,6 +52,9 @@ struct Settings {
     /// Tokens of one conversation at most.
     #[arg(long, global = true, value_name = "N")]
     ctx: Option<NonZeroU32>,
+    /// In what form keys and values are kept: f16, or int8 for half the memory.
+    #[arg(long, global = true, value_name = "TYPE", value_parser = kv_type)]
+    kv_type: Option<KvType>,
     /// How log lines are written: text or json.
     #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
     log_format: Option<LogFormat>,
@@ -99,6 +102,14 @@ struct ServeArgs {
     /// Listen where others reach it, without any key.
     #[arg(long)]
     insecure: bool,
+}
+
+fn kv_type(text: &str) -> Result<KvType, String> {
+    match text {
+        "f16" => Ok(KvType::F16),
+        "int8" => Ok(KvType::Int8),
+        other => Err(format!("{other:?} is neither f16 nor int8")),
+    }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {
@@ -167,6 +178,7 @@ fn flags(cli: &Cli) -> Flags {
         ctx: settings.ctx,
         home: settings.home.clone(),
         offline: settings.offline.then_some(true),
+        kv_type: settings.kv_type,
         log_format: settings.log_format,
         ..Flags::default()
     };

@@ -2,7 +2,7 @@
 //! What differs between them is data in [`ModelConfig`].
 
 use candle_core::Tensor;
-use ingle_kernels::{AttentionArgs, KvShape, Matrix, Output, RopeTable, Turn};
+use ingle_kernels::{AttentionArgs, KvShape, KvType, Matrix, Output, RopeTable, Turn};
 
 use super::batch::Batch;
 use super::config::ModelConfig;
@@ -21,8 +21,9 @@ pub(super) struct Llama {
     config: ModelConfig,
     weights: Weights,
     workspace: Workspace,
-    /// One tensor a layer, `[2, n_blocks, n_kv_heads, BLOCK_LEN, head_dim]`.
+    /// One tensor of bytes a layer: the blocks of keys, then those of values.
     kv_cache: Vec<Tensor>,
+    kv_type: KvType,
     rope: RopeTable,
 }
 
@@ -51,6 +52,7 @@ impl Llama {
             config: config.clone(),
             workspace: Workspace::new(config, limits)?,
             kv_cache: kv_cache(config, limits)?,
+            kv_type: limits.kv_type,
             weights,
             rope,
         })
@@ -222,6 +224,7 @@ impl Llama {
             n_kv_heads: self.config.n_kv_heads,
             head_dim: self.config.head_dim,
             block_len: BLOCK_LEN,
+            kv_type: self.kv_type,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How large a model may get, and the bytes it then takes.
 
+use ingle_kernels::KvType;
 use ingle_kernels::quantize::row_words;
 
 use super::BLOCK_LEN;
@@ -15,6 +16,8 @@ pub struct Limits {
     pub max_logit_rows: usize,
     /// Blocks of the KV cache, [`BLOCK_LEN`] tokens each.
     pub n_blocks: usize,
+    /// The form of keys and values in it.
+    pub kv_type: KvType,
 }
 
 impl Limits {
@@ -45,7 +48,7 @@ impl Memory {
         let workspace = f32s.saturating_add(rope);
         Self {
             weights_bytes,
-            kv_bytes: bytes(kv_values(config, limits).saturating_mul(config.n_layers), 2),
+            kv_bytes: bytes(kv_bytes(config, limits).saturating_mul(config.n_layers), 1),
             workspace_bytes: bytes(workspace, 4),
         }
     }
@@ -55,9 +58,10 @@ fn bytes(n_values: usize, each: u64) -> u64 {
     (n_values as u64).saturating_mul(each)
 }
 
-/// Values in one layer's cache, keys and values together.
-pub(super) fn kv_values(config: &ModelConfig, limits: &Limits) -> usize {
-    [config.n_kv_heads, BLOCK_LEN, config.head_dim, 2]
+/// Bytes of one layer's cache, keys and values together.
+pub(super) fn kv_bytes(config: &ModelConfig, limits: &Limits) -> usize {
+    let token_bytes = limits.kv_type.token_bytes(config.head_dim);
+    [config.n_kv_heads, BLOCK_LEN, token_bytes, 2]
         .into_iter()
         .fold(limits.n_blocks, usize::saturating_mul)
 }

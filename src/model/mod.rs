@@ -14,6 +14,7 @@ mod workspace;
 use std::sync::Arc;
 
 use candle_core::{Storage, Tensor};
+pub use ingle_kernels::KvType;
 use ingle_kernels::Team;
 
 pub use batch::Batch;

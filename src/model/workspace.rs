@@ -1,12 +1,10 @@
 //! The buffers of a step, allocated once for the largest one.
 
 use candle_core::{DType, Device, Tensor};
-use half::f16;
-use half::vec::HalfBitsVecExt;
 
 use super::config::ModelConfig;
 use super::error::Error;
-use super::memory::{Limits, Sizes, kv_values};
+use super::memory::{Limits, Sizes, kv_bytes};
 
 /// One tensor a buffer: an operation may not read the storage it writes.
 #[derive(Debug)]
@@ -56,14 +54,17 @@ impl Workspace {
     }
 }
 
-/// The cache of every layer: `[2, n_blocks, n_kv_heads, BLOCK_LEN, head_dim]`, keys before values.
+/// The cache of every layer: the blocks of keys, then those of values, as the kernels lay them out.
 ///
 /// Its pages come from the system as they are first written: an idle cache takes address space only.
 pub(super) fn kv_cache(config: &ModelConfig, limits: &Limits) -> Result<Vec<Tensor>, Error> {
-    let n_values = kv_values(config, limits);
+    let n_bytes = kv_bytes(config, limits);
     let layer = |_| {
-        let zeros: Vec<f16> = vec![0_u16; n_values].reinterpret_into();
-        Ok(Tensor::from_vec(zeros, n_values, &Device::Cpu)?)
+        Ok(Tensor::from_vec(
+            vec![0_u8; n_bytes],
+            n_bytes,
+            &Device::Cpu,
+        )?)
     };
     (0..config.n_layers).map(layer).collect()
 }

@@ -13,7 +13,7 @@ use crate::chat::Sampling;
 use crate::egress::ModelFetch;
 use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
 use crate::gguf::{self, Gguf};
-use crate::model::{self, BLOCK_LEN, Limits, Memory, Model, ModelConfig};
+use crate::model::{self, BLOCK_LEN, KvType, Limits, Memory, Model, ModelConfig};
 use crate::text::{self, Text, TextOptions};
 
 use super::PoolOptions;
@@ -114,6 +114,7 @@ pub(super) struct Loader {
     fetch_permit: Option<ModelFetch>,
     team: Arc<Team>,
     n_ctx: Option<u32>,
+    kv_type: KvType,
     engine: EngineOptions,
 }
 
@@ -123,6 +124,7 @@ impl Loader {
             fetch_permit,
             team,
             n_ctx,
+            kv_type,
             engine,
             ..
         } = options;
@@ -131,6 +133,7 @@ impl Loader {
             fetch_permit,
             team,
             n_ctx,
+            kv_type,
             engine,
         }
     }
@@ -232,6 +235,7 @@ impl Loader {
             max_batch_tokens,
             max_logit_rows: max_running,
             n_blocks,
+            kv_type: self.kv_type,
         }
     }
 

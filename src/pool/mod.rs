@@ -21,6 +21,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use crate::catalog::{Catalog, Store};
 use crate::egress::ModelFetch;
 use crate::engine::EngineOptions;
+use crate::model::KvType;
 
 use actor::{Actor, Command};
 use loader::Loader;
@@ -49,6 +50,8 @@ pub struct PoolOptions {
     /// Tokens of one sequence at most. `None`: the catalogue's default for the model, or 8192; never
     /// more than the model was trained for.
     pub n_ctx: Option<u32>,
+    /// The form of keys and values in every model's cache.
+    pub kv_type: KvType,
     /// Bytes all models together may hold. `None`: what this machine has free, less a reserve.
     pub memory_budget_bytes: Option<u64>,
     /// Bounds and chunk sizes of every engine; its `n_ctx` is set for each model.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ingle::chat::{FinishReason, Message, Role, Sampling, TokenId, Usage};
 use ingle::engine::{Engine, EngineOptions, EngineSnapshot, Event, GenerateRequest};
 use ingle::gguf::Gguf;
-use ingle::model::{Limits, Model, ModelConfig};
+use ingle::model::{KvType, Limits, Model, ModelConfig};
 use ingle::text::{Framing, SpecialTokens, Text, TextOptions};
 use ingle_kernels::{Isa, Team};
 use tokio::sync::mpsc::Receiver;
@@ -29,6 +29,7 @@ fn start(n_blocks: usize, options: EngineOptions) -> Engine {
         max_batch_tokens: options.prefill_chunk_tokens + options.max_running,
         max_logit_rows: options.max_running,
         n_blocks,
+        kv_type: KvType::F16,
     };
     let team = Team::new(NonZeroUsize::new(2).unwrap(), Isa::detect());
     let model = Model::load(&gguf, &config, limits, team, &mut |_, _| {}).unwrap();

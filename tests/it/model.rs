@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ingle::gguf::Gguf;
-use ingle::model::{BLOCK_LEN, Batch, Error, Limits, Model, ModelConfig};
+use ingle::model::{BLOCK_LEN, Batch, Error, KvType, Limits, Model, ModelConfig};
 use ingle_kernels::{Isa, Team};
 
 use crate::gguf_file::{GgufFile, TinyLlama};
@@ -32,6 +32,7 @@ const LIMITS: Limits = Limits {
     max_batch_tokens: 256,
     max_logit_rows: 256,
     n_blocks: 40,
+    kv_type: KvType::F16,
 };
 
 fn team(n_threads: usize) -> Arc<Team> {

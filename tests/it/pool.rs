@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ingle::catalog::{Catalog, Store};
 use ingle::chat::Sampling;
 use ingle::engine::{EngineOptions, Event, GenerateRequest};
+use ingle::model::KvType;
 use ingle::pool::{Lease, LoadEvent, LoadStage, ModelState, Pool, PoolError, PoolOptions};
 use ingle_kernels::{Isa, Team};
 use tempfile::TempDir;
@@ -39,6 +40,7 @@ impl House {
             fetch_permit: None,
             team: Team::new(2.try_into().unwrap(), Isa::detect()),
             n_ctx: wish.n_ctx,
+            kv_type: KvType::F16,
             memory_budget_bytes: wish.budget_bytes.or(Some(1 << 32)),
             engine: wish.engine,
         });

@@ -4,50 +4,22 @@
 //! reduced on its own and the spans are merged in ascending order. So a token's result depends on its
 //! position and on what the cache holds, never on its batch, its chunk or the number of threads.
 
-mod span;
+mod cache;
+mod product;
+#[cfg(test)]
+mod tests;
+mod unit;
+mod weights;
 
-use half::f16;
-
-use crate::half_floats::to_half;
 use crate::team::Disjoint;
 use crate::{ShapeError, Turn};
-use span::Span;
+pub use cache::{KvPart, KvShape, KvType, write_kv};
+use unit::{Attention, Partial, Scratch, Tile, Unit};
 
 /// Positions that are reduced together.
 const SPAN: usize = 256;
-
-/// The shape of one layer's key or value cache: `[n_blocks, n_kv_heads, block_len, head_dim]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvShape {
-    /// Heads that keys and values have.
-    pub n_kv_heads: usize,
-    /// Values in a head.
-    pub head_dim: usize,
-    /// Tokens in a block; it divides 256.
-    pub block_len: usize,
-}
-
-impl KvShape {
-    /// Values of one block, all heads.
-    fn block_values(&self) -> usize {
-        self.n_kv_heads * self.block_len * self.head_dim
-    }
-
-    /// Blocks that a cache of `len` values holds.
-    fn n_blocks(&self, what: &'static str, len: usize) -> Result<usize, ShapeError> {
-        ShapeError::check_multiple("the number of KV heads", self.n_kv_heads, 1)?;
-        ShapeError::check_multiple("a head", self.head_dim, 1)?;
-        ShapeError::check_multiple("the positions reduced together", SPAN, self.block_len)?;
-        let n_blocks = len / self.block_values();
-        ShapeError::check_length(what, len, n_blocks * self.block_values())?;
-        Ok(n_blocks)
-    }
-
-    /// Where a head's part of a block begins.
-    fn start(&self, block: u32, kv_head: usize) -> usize {
-        (block as usize * self.n_kv_heads + kv_head) * self.block_len * self.head_dim
-    }
-}
+/// Units of work a thread should find: where there are fewer, spans of positions are shared out too.
+const UNITS_PER_THREAD: usize = 4;
 
 /// What a call of [`paged_attention`] attends to.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +40,7 @@ pub struct AttentionArgs<'a> {
     pub block_tables: &'a [&'a [u32]],
 }
 
-impl<'a> AttentionArgs<'a> {
+impl AttentionArgs<'_> {
     /// Checks the tables against a cache of `n_blocks`.
     fn check(&self, n_blocks: usize) -> Result<(), ShapeError> {
         let Self {
@@ -101,63 +73,22 @@ impl<'a> AttentionArgs<'a> {
         Ok(())
     }
 
-    /// The block table of every token's sequence.
-    fn tables(&self) -> Vec<&'a [u32]> {
-        let mut tables = Vec::with_capacity(self.positions.len());
-        for (ends, table) in self.cu_seqlens.windows(2).zip(self.block_tables) {
-            tables.extend((ends[0]..ends[1]).map(|_| *table));
-        }
-        tables
+    /// Heads that share a KV head.
+    fn group_heads(&self) -> usize {
+        self.n_heads / self.shape.n_kv_heads
     }
 
-    /// The first position a token at `position` sees.
-    fn first_visible(&self, position: u32) -> usize {
+    /// The positions a token at `position` sees.
+    fn visible(&self, position: u32) -> std::ops::Range<usize> {
         let window = self.sliding_window.unwrap_or(u32::MAX);
-        (position as usize + 1).saturating_sub(window as usize)
+        let end = position as usize + 1;
+        end.saturating_sub(window as usize)..end
     }
-}
-
-/// Writes keys or values of new tokens into their slots.
-///
-/// Shapes: `src` is `[n_tokens, n_kv_heads, head_dim]`; `slot_mapping` is `[n_tokens]`, each
-/// `block * block_len + offset`; `cache` is `[n_blocks, n_kv_heads, block_len, head_dim]`.
-///
-/// # Errors
-/// [`ShapeError`] when a length does not match or a slot is past the cache.
-pub fn write_kv(
-    turn: &Turn<'_>,
-    shape: KvShape,
-    src: &[f32],
-    slot_mapping: &[u32],
-    cache: &mut [f16],
-) -> Result<(), ShapeError> {
-    let n_blocks = shape.n_blocks("the cache", cache.len())?;
-    let (n_kv_heads, head_dim) = (shape.n_kv_heads, shape.head_dim);
-    let n_values = slot_mapping.len() * n_kv_heads * head_dim;
-    ShapeError::check_length("the keys or values", src.len(), n_values)?;
-    for &slot in slot_mapping {
-        ShapeError::check_range("the slot", slot as usize, n_blocks * shape.block_len)?;
-    }
-    let isa = turn.isa();
-    let cache = Disjoint::new(cache);
-    turn.run(n_kv_heads, &|kv_head| {
-        for (token, &slot) in slot_mapping.iter().enumerate() {
-            let slot = slot as usize;
-            let head = (slot / shape.block_len) * n_kv_heads + kv_head;
-            let start = (head * shape.block_len + slot % shape.block_len) * head_dim;
-            // SAFETY: each head's parts of the cache belong to one task.
-            let row = unsafe { cache.slice_mut(start..start + head_dim) };
-            let from = (token * n_kv_heads + kv_head) * head_dim;
-            to_half(isa, &src[from..from + head_dim], row);
-        }
-    });
-    Ok(())
 }
 
 /// Causal attention of every token to the cached positions of its sequence up to its own.
 ///
-/// Shapes: `q` and `out` are `[n_tokens, n_heads, head_dim]`; the caches are
-/// `[n_blocks, n_kv_heads, block_len, head_dim]`.
+/// Shapes: `q` and `out` are `[n_tokens, n_heads, head_dim]`; the caches are blocks of `args.shape`.
 ///
 /// # Errors
 /// [`ShapeError`] when a length does not match or a table names a block past the cache.
@@ -165,8 +96,8 @@ pub fn paged_attention(
     turn: &Turn<'_>,
     args: &AttentionArgs<'_>,
     q: &[f32],
-    k_cache: &[f16],
-    v_cache: &[f16],
+    k_cache: &[u8],
+    v_cache: &[u8],
     out: &mut [f32],
 ) -> Result<(), ShapeError> {
     let shape = args.shape;
@@ -176,120 +107,120 @@ pub fn paged_attention(
     let n_values = args.positions.len() * args.n_heads * shape.head_dim;
     ShapeError::check_length("the queries", q.len(), n_values)?;
     ShapeError::check_length("out", out.len(), n_values)?;
-
-    let group_values = args.n_heads / shape.n_kv_heads * shape.head_dim;
-    let tables = args.tables();
-    let caches = Caches {
-        shape,
-        k: k_cache,
-        v: v_cache,
+    let tiles = Tile::all(args);
+    let work = Work {
+        attention: Attention {
+            isa: turn.isa(),
+            args: *args,
+            k: k_cache,
+            v: v_cache,
+        },
+        tiles: &tiles,
+        q,
+        out: Disjoint::new(out),
     };
-    let isa = turn.isa();
-    let out = Disjoint::new(out);
-    let n_tasks = args.positions.len() * shape.n_kv_heads;
-    let scratch_len = Scratch::len(&shape, args.n_heads);
-    turn.run_with_scratch(n_tasks, scratch_len, &|task_idx, memory| {
-        // Late positions see most: beginning with them, the threads end together.
-        let task_idx = n_tasks - 1 - task_idx;
-        let (token, kv_head) = (task_idx / shape.n_kv_heads, task_idx % shape.n_kv_heads);
-        let part = task_idx * group_values..(task_idx + 1) * group_values;
-        // SAFETY: each token's group of heads belongs to one task.
-        let out = unsafe { out.slice_mut(part.clone()) };
-        let row = Row {
-            table: tables[token],
-            kv_head,
-            visible: args.first_visible(args.positions[token])..args.positions[token] as usize + 1,
-            scale: args.scale,
-        };
-        let mut scratch = Scratch::new(&shape, memory);
-        caches.attend(isa, &row, &q[part], &mut scratch, out);
-    });
+    let most_spans = tiles.iter().map(|tile| tile.spans().len()).max();
+    let wanted = (turn.n_threads() * UNITS_PER_THREAD).div_ceil(work.n_units().max(1));
+    // One thread alone has nobody to share spans with.
+    match wanted.min(most_spans.unwrap_or(0)) {
+        0 | 1 => work.whole(turn),
+        _ if turn.n_threads() == 1 => work.whole(turn),
+        n_parts => work.in_parts(turn, n_parts, most_spans.unwrap_or(0)),
+    }
     Ok(())
 }
 
-/// Keys and values of one layer.
-struct Caches<'a> {
-    shape: KvShape,
-    k: &'a [f16],
-    v: &'a [f16],
+/// A call under way.
+struct Work<'a> {
+    attention: Attention<'a>,
+    tiles: &'a [Tile<'a>],
+    q: &'a [f32],
+    out: Disjoint<'a, f32>,
 }
 
-/// One token's view of the heads that share one KV head.
-struct Row<'a> {
-    table: &'a [u32],
-    kv_head: usize,
-    visible: std::ops::Range<usize>,
-    scale: f32,
-}
-
-/// A task's working memory.
-struct Scratch<'a> {
-    /// One block's keys or values of a head: `[block_len, head_dim]`.
-    block: &'a mut [f32],
-    /// Scores and then weights of a span: `[n_group_heads, SPAN]`.
-    scores: &'a mut [f32],
-    /// The weighted values of a span: `[n_group_heads, head_dim]`.
-    values: &'a mut [f32],
-    /// Maximum and sum of the weights merged so far: `[n_group_heads, 2]`.
-    merged: &'a mut [f32],
-}
-
-impl<'a> Scratch<'a> {
-    fn len(shape: &KvShape, n_heads: usize) -> usize {
-        let n_group_heads = n_heads / shape.n_kv_heads;
-        shape.block_len * shape.head_dim + n_group_heads * (SPAN + shape.head_dim + 2)
+impl Work<'_> {
+    fn n_units(&self) -> usize {
+        self.tiles.len() * self.attention.args.shape.n_kv_heads
     }
 
-    fn new(shape: &KvShape, memory: &'a mut [f32]) -> Self {
-        let (block, rest) = memory.split_at_mut(shape.block_len * shape.head_dim);
-        let n_group_heads = rest.len() / (SPAN + shape.head_dim + 2);
-        let (scores, rest) = rest.split_at_mut(n_group_heads * SPAN);
-        let (values, merged) = rest.split_at_mut(n_group_heads * shape.head_dim);
-        Self {
-            block,
-            scores,
-            values,
-            merged,
+    /// The units from the last: late positions see most, and begun first they end with the rest.
+    fn unit(&self, unit_idx: usize) -> Unit<'_> {
+        let unit_idx = self.n_units() - 1 - unit_idx;
+        let n_kv_heads = self.attention.args.shape.n_kv_heads;
+        Unit {
+            attention: self.attention,
+            tile: &self.tiles[unit_idx / n_kv_heads],
+            kv_head: unit_idx % n_kv_heads,
         }
     }
-}
 
-impl Caches<'_> {
-    /// Attends with the heads of one group: `q` and `out` are `[n_group_heads, head_dim]`.
-    fn attend(
-        &self,
-        isa: crate::Isa,
-        row: &Row<'_>,
-        q: &[f32],
-        scratch: &mut Scratch<'_>,
-        out: &mut [f32],
-    ) {
-        // Nothing is merged yet: the first span's weight against it is e^-inf, which is 0.
-        out.fill(0.0);
-        for state in scratch.merged.as_chunks_mut::<2>().0 {
-            *state = [f32::NEG_INFINITY, 0.0];
-        }
-        let mut start = row.visible.start;
-        while start < row.visible.end {
-            let end = row.visible.end.min((start / SPAN + 1) * SPAN);
-            let span = Span {
-                shape: self.shape,
-                table: row.table,
-                kv_head: row.kv_head,
-                positions: start..end,
+    /// Each unit is one task.
+    fn whole(&self, turn: &Turn<'_>) {
+        let args = &self.attention.args;
+        let (scratch_len, partial_len) = (Scratch::len(args), Partial::len(args));
+        let len = scratch_len + 2 * partial_len;
+        turn.run_with_scratch(self.n_units(), len, &|unit_idx, memory| {
+            let unit = self.unit(unit_idx);
+            let (memory, partials) = memory.split_at_mut(scratch_len);
+            let (all, partial) = partials.split_at_mut(partial_len);
+            let mut scratch = Scratch::new(args, memory);
+            let [mut all, mut partial] = [all, partial].map(|memory| Partial::new(args, memory));
+            all.clear();
+            unit.take_queries(self.q, &mut scratch);
+            for span in unit.tile.spans() {
+                unit.attend(span, &mut scratch, &mut partial);
+                unit.merge(&mut all, &partial);
+            }
+            self.finish(&unit, &all);
+        });
+    }
+
+    /// Each unit is `n_parts` tasks, which leave what every span gives; then the spans are merged.
+    fn in_parts(&self, turn: &Turn<'_>, n_parts: usize, most_spans: usize) {
+        let args = &self.attention.args;
+        let (scratch_len, partial_len) = (Scratch::len(args), Partial::len(args));
+        let n_units = self.n_units();
+        let len = n_units * most_spans * partial_len;
+        turn.with_shared_memory(len, &|memory| {
+            let partials = Disjoint::new(memory);
+            let place = |unit_idx: usize, span_idx: usize| {
+                let start = (unit_idx * most_spans + span_idx) * partial_len;
+                start..start + partial_len
             };
-            span.score(isa, q, row.scale, self.k, scratch);
-            span.weigh(isa, self.v, scratch, out);
-            start = end;
-        }
-        for (out, state) in out
-            .chunks_exact_mut(self.shape.head_dim)
-            .zip(scratch.merged.as_chunks::<2>().0)
-        {
-            span::divide(isa, out, state[1]);
+            let attend = |task_idx: usize, memory: &mut [f32]| {
+                let (unit_idx, part) = (task_idx / n_parts, task_idx % n_parts);
+                let unit = self.unit(unit_idx);
+                let mut scratch = Scratch::new(args, memory);
+                unit.take_queries(self.q, &mut scratch);
+                // Every `n_parts`th span: the shares differ by one span at most.
+                for (span_idx, span) in unit.tile.spans().enumerate().skip(part).step_by(n_parts) {
+                    // SAFETY: each unit's span belongs to one task.
+                    let memory = unsafe { partials.slice_mut(place(unit_idx, span_idx)) };
+                    unit.attend(span, &mut scratch, &mut Partial::new(args, memory));
+                }
+            };
+            turn.run_with_scratch(n_units * n_parts, scratch_len, &attend);
+            let merge = |unit_idx: usize, memory: &mut [f32]| {
+                let unit = self.unit(unit_idx);
+                let mut all = Partial::new(args, memory);
+                all.clear();
+                for span_idx in 0..unit.tile.spans().len() {
+                    // SAFETY: the tasks that wrote it have ended, and each unit belongs to one task.
+                    let memory = unsafe { partials.slice_mut(place(unit_idx, span_idx)) };
+                    unit.merge(&mut all, &Partial::new(args, memory));
+                }
+                self.finish(&unit, &all);
+            };
+            turn.run_with_scratch(n_units, partial_len, &merge);
+        });
+    }
+
+    /// Writes a unit's results.
+    fn finish(&self, unit: &Unit<'_>, all: &Partial<'_>) {
+        for (token_idx, part) in unit.parts().enumerate() {
+            // SAFETY: each token's group of heads belongs to one unit, and that to one task.
+            let out = unsafe { self.out.slice_mut(part) };
+            unit.finish(all, token_idx, out);
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,7 @@
 use std::num::NonZeroUsize;
 
+use half::f16;
+
 use super::*;
 use crate::testing::Random;
 use crate::{Isa, Team};
@@ -12,9 +14,63 @@ struct Case {
     /// The length of each sequence; its last `n_queries` tokens ask.
     sequences: Vec<(usize, usize)>,
     tables: Vec<Vec<u32>>,
-    k: Vec<f16>,
-    v: Vec<f16>,
+    k: Cache,
+    v: Cache,
     q: Vec<f32>,
+}
+
+/// What was written, and the bytes that came of it.
+struct Cache {
+    part: KvPart,
+    /// `[n_slots, n_kv_heads, head_dim]`.
+    rows: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+impl Cache {
+    /// Fills every slot with values that half precision and eight bits hold exactly.
+    fn new(shape: KvShape, part: KvPart, n_blocks: usize, random: &mut Random) -> Self {
+        let n_slots = n_blocks * shape.block_len;
+        let mut rows: Vec<f32> = (0..n_slots * shape.n_kv_heads * shape.head_dim)
+            .map(|_| (127.0 * random.float()).round() / 128.0)
+            .collect();
+        // With the largest byte in every row, the scale of its bytes is 1 / 128.
+        for row in rows.chunks_exact_mut(shape.head_dim) {
+            row[0] = 127.0 / 128.0;
+        }
+        let slots: Vec<u32> = (0..u32::try_from(n_slots).unwrap()).collect();
+        let mut bytes = vec![0xff; n_blocks * shape.block_bytes()];
+        let team = team(2, Isa::Scalar);
+        write_kv(&team.take_turn(), shape, part, &rows, &slots, &mut bytes).unwrap();
+        Self { part, rows, bytes }
+    }
+
+    /// What the bytes hold, read one by one.
+    fn read(&self, shape: KvShape, slot: usize, kv_head: usize) -> Vec<f32> {
+        let block = u32::try_from(slot / shape.block_len).unwrap();
+        let (offset, part) = (
+            slot % shape.block_len,
+            &self.bytes[shape.part(block, kv_head)],
+        );
+        let value = |dim: usize| {
+            let at = match self.part {
+                KvPart::Keys => dim * shape.block_len + offset,
+                KvPart::Values => offset * shape.head_dim + dim,
+            };
+            match shape.kv_type {
+                KvType::F16 => f16::from_le_bytes([part[2 * at], part[2 * at + 1]]).to_f32(),
+                KvType::Int8 => {
+                    let scale = part[shape.part_values()..].as_chunks().0[offset];
+                    f32::from(part[at].cast_signed()) * f32::from_le_bytes(scale)
+                }
+            }
+        };
+        (0..shape.head_dim).map(value).collect()
+    }
+}
+
+fn team(n_threads: usize, isa: Isa) -> std::sync::Arc<Team> {
+    Team::new(NonZeroUsize::new(n_threads).unwrap(), isa)
 }
 
 impl Case {
@@ -34,10 +90,8 @@ impl Case {
                     .collect()
             })
             .collect();
-        let n_values = (n_blocks + 1) * shape.block_values();
-        let mut halves =
-            |n| -> Vec<f16> { random.floats(n).into_iter().map(f16::from_f32).collect() };
-        let (k, v) = (halves(n_values), halves(n_values));
+        let [k, v] = [KvPart::Keys, KvPart::Values]
+            .map(|part| Cache::new(shape, part, n_blocks + 1, &mut random));
         let n_queries: usize = sequences.iter().map(|(_, n)| n).sum();
         let q = random.floats(n_queries * n_heads * shape.head_dim);
         Self {
@@ -82,18 +136,20 @@ impl Case {
             cu_seqlens: &cu_seqlens,
             block_tables: &tables,
         };
-        let team = Team::new(NonZeroUsize::new(n_threads).unwrap(), isa);
+        let team = team(n_threads, isa);
         let mut out = vec![f32::NAN; q.len()];
-        paged_attention(&team.take_turn(), &args, &q, &self.k, &self.v, &mut out).unwrap();
+        let (k, v) = (&self.k.bytes, &self.v.bytes);
+        paged_attention(&team.take_turn(), &args, &q, k, v, &mut out).unwrap();
         out
     }
 
-    fn cached(&self, cache: &[f16], sequence: usize, position: usize, kv_head: usize) -> Vec<f64> {
+    fn cached(&self, cache: &Cache, sequence: usize, position: usize, kv_head: usize) -> Vec<f64> {
         let shape = self.shape;
         let block = self.tables[sequence][position / shape.block_len];
-        let start = shape.start(block, kv_head) + position % shape.block_len * shape.head_dim;
-        let row = &cache[start..start + shape.head_dim];
-        row.iter().map(|half| half.to_f64()).collect()
+        let slot = block as usize * shape.block_len + position % shape.block_len;
+        let start = (slot * shape.n_kv_heads + kv_head) * shape.head_dim;
+        let row = &cache.rows[start..start + shape.head_dim];
+        row.iter().map(|value| f64::from(*value)).collect()
     }
 
     /// The formula, in f64, for one token and head.
@@ -118,7 +174,13 @@ impl Case {
     }
 
     fn check(&self) {
-        let first = self.run(Isa::Scalar, 1, None);
+        for isa in Isa::available() {
+            self.check_tier(isa);
+        }
+    }
+
+    fn check_tier(&self, isa: Isa) {
+        let first = self.run(isa, 1, None);
         let mut tokens = first.chunks_exact(self.token_len());
         let mut queries = self.q.chunks_exact(self.token_len());
         for (sequence, &(len, n)) in self.sequences.iter().enumerate() {
@@ -136,11 +198,9 @@ impl Case {
                 }
             }
         }
-        for isa in Isa::available() {
-            assert_eq!(self.run(isa, 3, None), first, "{isa:?}");
-        }
+        assert_eq!(self.run(isa, 3, None), first, "{isa:?}");
         let alone: Vec<f32> = (0..self.sequences.len())
-            .flat_map(|i| self.run(Isa::detect(), 2, Some(i)))
+            .flat_map(|i| self.run(isa, 2, Some(i)))
             .collect();
         assert_eq!(alone, first, "a sequence has the same bits alone");
     }
@@ -150,23 +210,32 @@ const SHAPE: KvShape = KvShape {
     n_kv_heads: 3,
     head_dim: 64,
     block_len: 32,
+    kv_type: KvType::F16,
 };
 
+/// The shape in every form.
+fn forms(shape: KvShape) -> [KvShape; 2] {
+    KvType::ALL.map(|kv_type| KvShape { kv_type, ..shape })
+}
+
 #[test]
-fn it_is_the_formula_with_the_same_bits_everywhere() {
-    Case::new(
-        SHAPE,
-        9,
-        &[(1, 1), (300, 3), (33, 33), (256, 1), (600, 2)],
-        1,
-    )
-    .check();
+fn it_is_the_formula_with_the_same_bits_on_any_team() {
     let odd = KvShape {
         n_kv_heads: 1,
         head_dim: 20,
         block_len: 8,
+        kv_type: KvType::F16,
     };
-    Case::new(odd, 4, &[(1, 1), (17, 17), (520, 2)], 2).check();
+    for shape in forms(SHAPE) {
+        let sequences = [(1, 1), (300, 3), (33, 33), (256, 1), (600, 2)];
+        Case::new(shape, 9, &sequences, 1).check();
+        // One head a KV head, and more heads than a unit has rows.
+        Case::new(shape, 3, &[(520, 1), (70, 70)], 7).check();
+        Case::new(shape, 3 * 65, &[(300, 2)], 8).check();
+    }
+    for shape in forms(odd) {
+        Case::new(shape, 4, &[(1, 1), (17, 17), (520, 2)], 2).check();
+    }
 }
 
 #[test]
@@ -180,10 +249,16 @@ fn a_window_hides_what_lies_before_it() {
 
 #[test]
 fn a_chunk_has_the_same_bits_as_the_whole() {
-    let case = Case::new(SHAPE, 9, &[(300, 300)], 3);
+    for shape in forms(SHAPE) {
+        check_chunks(shape);
+    }
+}
+
+fn check_chunks(shape: KvShape) {
+    let case = Case::new(shape, 9, &[(300, 300)], 3);
     let whole = case.run(Isa::detect(), 2, None);
     for (len, n) in [(300, 1), (300, 44), (270, 14), (1, 1)] {
-        let mut part = Case::new(SHAPE, 9, &[(300, 300)], 3);
+        let mut part = Case::new(shape, 9, &[(300, 300)], 3);
         let tokens = (len - n) * case.token_len()..len * case.token_len();
         part.sequences = vec![(len, n)];
         part.q = case.q[tokens.clone()].to_vec();
@@ -209,23 +284,70 @@ fn extreme_scores_neither_overflow_nor_hide_a_nan() {
 #[test]
 fn keys_and_values_arrive_in_their_slots_and_nowhere_else() {
     let mut random = Random::new(5);
-    let n_values = 4 * SHAPE.block_values();
-    for isa in Isa::available() {
-        let team = Team::new(NonZeroUsize::new(2).unwrap(), isa);
-        let slots = [127_u32, 0, 33, 5];
-        let src = random.floats(slots.len() * 3 * 64);
-        let mut cache = vec![f16::from_f32(7.0); n_values];
-        write_kv(&team.take_turn(), SHAPE, &src, &slots, &mut cache).unwrap();
-        let mut expected = vec![f16::from_f32(7.0); n_values];
-        for (token, &slot) in slots.iter().enumerate() {
-            for kv_head in 0..3 {
-                let start = SHAPE.start(slot / 32, kv_head) + slot as usize % 32 * 64;
-                for i in 0..64 {
-                    expected[start + i] = f16::from_f32(src[(token * 3 + kv_head) * 64 + i]);
+    for shape in forms(SHAPE) {
+        for part in [KvPart::Keys, KvPart::Values] {
+            let before = Cache::new(shape, part, 4, &mut random);
+            let slots = [127_u32, 0, 33, 5];
+            let src = random.floats(slots.len() * 3 * 64);
+            let mut first: Option<Vec<u8>> = None;
+            for isa in Isa::available() {
+                let mut after = Cache {
+                    part,
+                    rows: Vec::new(),
+                    bytes: before.bytes.clone(),
+                };
+                let team = team(2, isa);
+                write_kv(
+                    &team.take_turn(),
+                    shape,
+                    part,
+                    &src,
+                    &slots,
+                    &mut after.bytes,
+                )
+                .unwrap();
+                for slot in 0..4 * 32 {
+                    for kv_head in 0..3 {
+                        let got = after.read(shape, slot, kv_head);
+                        let token = slots.iter().position(|at| *at as usize == slot);
+                        let Some(token) = token else {
+                            assert_eq!(got, before.read(shape, slot, kv_head));
+                            continue;
+                        };
+                        let expected = &src[(token * 3 + kv_head) * 64..][..64];
+                        for (got, expected) in got.iter().zip(expected) {
+                            // Half a unit of eight bits, the largest value being below 1.
+                            let limit = if shape.kv_type == KvType::F16 {
+                                3e-4
+                            } else {
+                                4e-3
+                            };
+                            assert!((got - expected).abs() < limit, "{got} {expected}");
+                        }
+                    }
                 }
+                assert_eq!(
+                    first.get_or_insert_with(|| after.bytes.clone()),
+                    &after.bytes
+                );
             }
         }
-        assert_eq!(cache, expected);
+    }
+}
+
+#[test]
+fn what_lies_beyond_a_sequence_is_not_seen_even_if_it_is_nan() {
+    for shape in forms(SHAPE) {
+        let mut case = Case::new(shape, 9, &[(40, 3)], 6);
+        let expected = case.run(Isa::detect(), 1, None);
+        let slots: Vec<u32> = (8..32).map(|at| case.tables[0][1] * 32 + at).collect();
+        let faulty = vec![f32::NAN; slots.len() * 3 * 64];
+        let team = team(1, Isa::Scalar);
+        for cache in [&mut case.k, &mut case.v] {
+            let (part, bytes) = (cache.part, &mut cache.bytes);
+            write_kv(&team.take_turn(), shape, part, &faulty, &slots, bytes).unwrap();
+        }
+        assert_eq!(case.run(Isa::detect(), 1, None), expected);
     }
 }
 
@@ -233,7 +355,7 @@ fn keys_and_values_arrive_in_their_slots_and_nowhere_else() {
 fn tables_and_lengths_that_do_not_fit_are_errors() {
     let team = Team::new(NonZeroUsize::MIN, Isa::Scalar);
     let turn = team.take_turn();
-    let cache = vec![f16::ZERO; 2 * SHAPE.block_values()];
+    let cache = vec![0; 2 * SHAPE.block_bytes()];
     let q = vec![0.0; 3 * 64];
     let attend = |positions: &[u32], cu_seqlens: &[u32], tables: &[&[u32]], n_heads| {
         let args = AttentionArgs {
@@ -259,7 +381,9 @@ fn tables_and_lengths_that_do_not_fit_are_errors() {
     assert!(attend(&[0], &[0], &[&[1]], 3).is_err());
     assert!(attend(&[], &[0], &[], 3).is_err());
     let mut cache = cache.clone();
-    assert!(write_kv(&turn, SHAPE, &q, &[64], &mut cache).is_err());
-    assert!(write_kv(&turn, SHAPE, &q, &[0, 1], &mut cache).is_err());
-    assert!(write_kv(&turn, SHAPE, &q, &[0], &mut cache[1..]).is_err());
+    let mut write =
+        |slots: &[u32], cache: &mut [u8]| write_kv(&turn, SHAPE, KvPart::Keys, &q, slots, cache);
+    assert!(write(&[64], &mut cache).is_err());
+    assert!(write(&[0, 1], &mut cache).is_err());
+    assert!(write(&[0], &mut cache[1..]).is_err());
 }

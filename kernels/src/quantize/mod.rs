@@ -76,18 +76,37 @@ vectorized! {
     }
 }
 
-/// Quantises one group.
+/// Rounds a row of any length to signed bytes and returns their scale, NaN if a value is not finite.
+pub(crate) fn nearest_bytes(x: &[f32], mut put: impl FnMut(usize, u8)) -> f32 {
+    let mut largest = 0_u32;
+    for x in x {
+        largest = largest.max(x.to_bits() & 0x7fff_ffff);
+    }
+    let [scale, inverse] = scales(finite_or_nan(largest));
+    for (i, x) in x.iter().enumerate() {
+        put(i, nearest(*x, inverse));
+    }
+    scale
+}
+
+/// The scale of bytes whose largest stands for `magnitude`, and what values are multiplied with.
 #[inline]
-fn quantize_group(x: &[f32; GROUP_LEN]) -> ActGroup {
-    let magnitude = magnitude(x);
+fn scales(magnitude: f32) -> [f32; 2] {
     let is_zero = magnitude < TINY;
     let scale = if is_zero { 0.0 } else { magnitude / 127.0 };
-    // Of a group with a NaN nothing but the scale matters.
+    // Where there is a NaN nothing but the scale matters.
     let inverse = if is_zero || magnitude.is_nan() {
         0.0
     } else {
         127.0 / magnitude
     };
+    [scale, inverse]
+}
+
+/// Quantises one group.
+#[inline]
+fn quantize_group(x: &[f32; GROUP_LEN]) -> ActGroup {
+    let [scale, inverse] = scales(magnitude(x));
     let (bytes, half_sums) = quants(x, inverse);
     let mut group = [0; GROUP_WORDS];
     for (word, bytes) in group.iter_mut().zip(bytes.as_chunks().0) {
@@ -110,12 +129,20 @@ fn magnitude(x: &[f32; GROUP_LEN]) -> f32 {
             *largest = (*largest).max(x.to_bits() & 0x7fff_ffff);
         }
     }
-    let largest = f32::from_bits(largest.into_iter().fold(0, u32::max));
-    if largest.is_finite() {
-        largest
-    } else {
-        f32::NAN
-    }
+    finite_or_nan(largest.into_iter().fold(0, u32::max))
+}
+
+/// The float of these bits; NaN for infinity.
+#[inline]
+fn finite_or_nan(bits: u32) -> f32 {
+    let float = f32::from_bits(bits);
+    if float.is_finite() { float } else { f32::NAN }
+}
+
+/// The nearest signed byte of a scaled value; any byte for a NaN.
+#[inline]
+fn nearest(x: f32, inverse: f32) -> u8 {
+    (x * inverse + ROUND).to_bits().to_le_bytes()[0]
 }
 
 /// The quants, and the sums of their halves.
@@ -124,7 +151,7 @@ fn quants(x: &[f32; GROUP_LEN], inverse: f32) -> ([u8; GROUP_LEN], [i16; 2]) {
     let mut bytes = [0; GROUP_LEN];
     // A NaN gives any byte at all, so the sums are taken from the bytes.
     for (byte, x) in bytes.iter_mut().zip(x) {
-        *byte = (x * inverse + ROUND).to_bits().to_le_bytes()[0];
+        *byte = nearest(*x, inverse);
     }
     let sum = |half: &[u8]| half.iter().map(|byte| i16::from(byte.cast_signed())).sum();
     let sums = [sum(&bytes[..GROUP_LEN / 2]), sum(&bytes[GROUP_LEN / 2..])];

@@ -28,6 +28,8 @@ pub struct Team {
     moved_up: Condvar,
     /// Working memory of each thread, kept from run to run.
     scratch: Vec<Mutex<Vec<f32>>>,
+    /// Working memory of a whole run, kept likewise.
+    shared: Mutex<Vec<f32>>,
 }
 
 /// The turnstile: numbers drawn, and the number whose turn it is.
@@ -81,6 +83,7 @@ impl Team {
             queue: Mutex::default(),
             moved_up: Condvar::new(),
             scratch,
+            shared: Mutex::default(),
         })
     }
 
@@ -160,6 +163,16 @@ impl Turn<'_> {
             }
             task(task_idx, &mut memory[..len]);
         });
+    }
+
+    /// Calls `work` with memory of `len` values for all its tasks; its content is arbitrary.
+    pub(crate) fn with_shared_memory(&self, len: usize, work: &dyn Fn(&mut [f32])) {
+        // Only the turn's holder comes here, and not twice at once: nobody waits.
+        let mut memory = lock(&self.team.shared);
+        if memory.len() < len {
+            memory.resize(len, 0.0);
+        }
+        work(&mut memory[..len]);
     }
 
     /// Runs `task(worker_idx, task_idx)`.

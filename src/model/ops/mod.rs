@@ -25,7 +25,6 @@ pub(super) use silu_mul::SiluMul;
 pub(super) use write_kv::WriteKv;
 
 use candle_core::{CpuStorage, Error, Layout, Result, WithDType};
-use half::f16;
 use ingle_kernels::ShapeError;
 
 /// The first `n` elements of a buffer.
@@ -58,22 +57,20 @@ fn first_words_mut<'a>(
 }
 
 /// Both halves of a cache, keys and values.
-fn halves<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f16], &'a [f16])> {
-    let n_values = layout.shape().elem_count();
-    Ok(first(storage, layout, n_values)?.split_at(n_values / 2))
+fn halves<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [u8], &'a [u8])> {
+    let n_bytes = layout.shape().elem_count();
+    Ok(first(storage, layout, n_bytes)?.split_at(n_bytes / 2))
 }
 
 /// Both halves of a cache, to write.
 fn halves_mut<'a>(
     storage: &'a mut CpuStorage,
     layout: &Layout,
-) -> Result<(&'a mut [f16], &'a mut [f16])> {
-    let n_values = layout.shape().elem_count();
+) -> Result<(&'a mut [u8], &'a mut [u8])> {
+    let n_bytes = layout.shape().elem_count();
     match storage {
-        CpuStorage::F16(values) => {
-            Ok(part_mut(values, layout, n_values)?.split_at_mut(n_values / 2))
-        }
-        other => Err(wrong_type("f16", other)),
+        CpuStorage::U8(bytes) => Ok(part_mut(bytes, layout, n_bytes)?.split_at_mut(n_bytes / 2)),
+        other => Err(wrong_type("u8", other)),
     }
 }
 

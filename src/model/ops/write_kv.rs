@@ -1,5 +1,5 @@
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result};
-use ingle_kernels::attention::write_kv;
+use ingle_kernels::attention::{KvPart, write_kv};
 use ingle_kernels::{KvShape, Turn};
 
 use super::{first, halves_mut, shape};
@@ -34,7 +34,9 @@ impl InplaceOp3 for WriteKv<'_> {
         let k = first::<f32>(k, k_layout, n_values)?;
         let v = first::<f32>(v, v_layout, n_values)?;
         let (k_cache, v_cache) = halves_mut(cache, cache_layout)?;
-        write_kv(self.turn, self.shape, k, self.slot_mapping, k_cache).map_err(shape)?;
-        write_kv(self.turn, self.shape, v, self.slot_mapping, v_cache).map_err(shape)
+        for (part, rows, cache) in [(KvPart::Keys, k, k_cache), (KvPart::Values, v, v_cache)] {
+            write_kv(self.turn, self.shape, part, rows, self.slot_mapping, cache).map_err(shape)?;
+        }
+        Ok(())
     }
 }
