@@ -10,6 +10,28 @@ pub struct Avx2(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512Vnni(());
 
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// The proof, inside of functions that are compiled for these instructions.
+    ///
+    /// # Safety
+    /// The processor has AVX2, FMA and F16C.
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512Vnni {
+    /// The proof, inside of functions that are compiled for these instructions.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 F, BW, DQ, VL and VNNI, and what [`Avx2`] proves.
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
 /// A tier of instructions, chosen once and handed to every kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {

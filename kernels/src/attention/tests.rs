@@ -381,7 +381,7 @@ fn tables_and_lengths_that_do_not_fit_are_errors() {
     assert!(attend(&[0], &[0], &[&[1]], 3).is_err());
     assert!(attend(&[], &[0], &[], 3).is_err());
     let mut cache = cache.clone();
-    let mut write =
+    let write =
         |slots: &[u32], cache: &mut [u8]| write_kv(&turn, SHAPE, KvPart::Keys, &q, slots, cache);
     assert!(write(&[64], &mut cache).is_err());
     assert!(write(&[0, 1], &mut cache).is_err());

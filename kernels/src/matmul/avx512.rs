@@ -1,152 +1,181 @@
 //! The quantised product in 512-bit vectors with the byte dot product: a vector holds the sixteen rows
-//! of a tile, a lane each. Unpacking is that of the 256-bit tier.
+//! of a tile, a lane each.
 //!
 //! The instruction multiplies unsigned weights with signed activations and sums without saturation, so
 //! signed weights are raised by 128 and the offset is taken off again.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_madd_epi16, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi8, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32,
-    _mm512_sub_epi32, _mm512_xor_si512,
+    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps,
+    _mm512_madd_epi16, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32,
+    _mm512_xor_si512,
 };
+use std::ops::Range;
 
-use super::panel::{Law, PanelGroup, Sums};
-use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM};
+use super::direct::{Arithmetic, DirectRows, add_strip};
+use super::panel::{GroupScales, Law, Sums};
+use super::unpack::Packing;
+use super::vector::{F512, V512};
+use crate::isa::Avx512Vnni;
+use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM, pair};
 
-/// Adds the products of a panel to the sums: up to four activation rows at a time, so that a loaded
-/// weight serves them all.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn dot<L: Law>(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]) {
-    let (act_fours, last_acts) = acts.as_chunks::<4>();
-    let (sum_fours, last_sums) = sums.as_chunks_mut::<4>();
-    for (acts, sums) in act_fours.iter().zip(sum_fours) {
-        dot_rows::<L, 4>(panel, acts, sums);
-    }
-    for (act, sums) in last_acts.iter().zip(last_sums) {
-        dot_rows::<L, 1>(panel, &[act], std::array::from_mut(sums));
+/// The functions that multiply a strip directly, the one for most rows first.
+pub(super) fn direct_of<P: Packing>() -> &'static [DirectRows] {
+    const {
+        &[
+            (8, direct::<P, 8> as _),
+            (4, direct::<P, 4> as _),
+            (2, direct::<P, 2> as _),
+            (1, direct::<P, 1> as _),
+        ]
     }
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+fn direct<P: Packing, const M: usize>(strip: &[u8], acts: &[&[ActGroup]], sums: &mut [Sums]) {
+    // SAFETY: this function's own instructions.
+    let proof = unsafe { Avx512Vnni::assume() };
+    add_strip::<P, V512, M>(proof, strip, acts, sums);
+}
+
+impl Arithmetic for V512 {
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "compiled for the caller's instructions"
+    )]
+    fn load_sums(_: Avx512Vnni, sums: &Sums, _: usize) -> F512 {
+        F512(bytemuck::cast(*sums))
+    }
+
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "compiled for the caller's instructions"
+    )]
+    fn add_group<L: Law, const M: usize>(
+        quants: &[Self; 8],
+        scales: &GroupScales,
+        _: usize,
+        acts: &[&ActGroup; M],
+        totals: &mut [F512; M],
+    ) {
+        // SAFETY: the vectors prove AVX-512 with VNNI.
+        unsafe { add_group::<L, M>(quants, scales, acts, totals) }
+    }
+}
+
+/// Adds the products of one group to the totals of sixteen rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn dot_rows<L: Law, const M: usize>(
-    panel: &[PanelGroup],
-    acts: &[&[ActGroup]; M],
-    sums: &mut [Sums; M],
+fn add_group<L: Law, const M: usize>(
+    quants: &[V512; 8],
+    weights: &GroupScales,
+    groups: &[&ActGroup; M],
+    totals: &mut [F512; M],
 ) {
-    let mut totals = [_mm512_set1_ps(0.0); M];
-    for (total, sums) in totals.iter_mut().zip(&*sums) {
-        *total = load_floats(sums);
-    }
-    for (group_idx, weights) in panel.iter().enumerate() {
-        let mut groups = [&acts[0][group_idx]; M];
-        for (group, act) in groups.iter_mut().zip(acts) {
-            *group = &act[group_idx];
+    let dots = if L::SUB_SCALES {
+        scaled_dots::<L, M>(quants, bytemuck::cast(weights.sub_scales), groups)
+    } else {
+        whole_dots::<L, M>(quants, groups)
+    };
+    let weight_scale = bytemuck::cast(weights.scales);
+    let bias = bytemuck::cast(weights.biases);
+    for row in 0..M {
+        let act_scale = _mm512_set1_ps(f32::from_bits(groups[row][SCALE]));
+        let scale = _mm512_mul_ps(weight_scale, act_scale);
+        let mut total = _mm512_fmadd_ps(dots[row], scale, totals[row].0);
+        if L::BIAS {
+            let act_sum = _mm512_set1_ps(f32::from_bits(groups[row][SUM]));
+            total = _mm512_fmadd_ps(bias, act_sum, total);
         }
-        let halves = half_dots::<L, M>(weights, &groups);
-        for row in 0..M {
+        if L::SUB_MINS {
             let half_sums = _mm512_set1_epi32(groups[row][HALF_SUMS].cast_signed());
-            let dot = group_dot::<L>(halves[row], half_sums, &weights.sub_scales);
-            let act_scale = _mm512_set1_ps(f32::from_bits(groups[row][SCALE]));
-            let scale = _mm512_mul_ps(load_floats(&weights.scales), act_scale);
-            let mut total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, totals[row]);
-            let bias = load_floats(&weights.biases);
-            if L::BIAS {
-                let act_sum = _mm512_set1_ps(f32::from_bits(groups[row][SUM]));
-                total = _mm512_fmadd_ps(bias, act_sum, total);
-            }
-            if L::SUB_MINS {
-                let min = _mm512_madd_epi16(load_words(&weights.sub_mins), half_sums);
-                let scale = _mm512_mul_ps(bias, act_scale);
-                total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(min), scale, total);
-            }
-            totals[row] = total;
+            let min = _mm512_madd_epi16(bytemuck::cast(weights.sub_mins), half_sums);
+            let scale = _mm512_mul_ps(bias, act_scale);
+            total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(min), scale, total);
         }
-    }
-    for (total, sums) in totals.into_iter().zip(sums) {
-        store_floats(total, sums);
+        totals[row] = F512(total);
     }
 }
 
-/// The dot products of both halves of a group, the offset still in them.
+/// The dot products of a group with one scale: a single sum, which begins with the offset's share.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn half_dots<L: Law, const M: usize>(
-    weights: &PanelGroup,
-    acts: &[&ActGroup; M],
-) -> [[__m512i; 2]; M] {
-    let mut dots = [[_mm512_setzero_si512(); 2]; M];
-    for (step, rows) in weights.quants.iter().enumerate() {
-        let quants = load_bytes(rows);
-        let quants = if L::SIGNED {
-            _mm512_xor_si512(quants, _mm512_set1_epi8(-128))
-        } else {
-            quants
-        };
-        for row in 0..M {
-            let act = _mm512_set1_epi32(acts[row][step].cast_signed());
-            dots[row][step / 4] = _mm512_dpbusd_epi32(dots[row][step / 4], quants, act);
+fn whole_dots<L: Law, const M: usize>(quants: &[V512; 8], groups: &[&ActGroup; M]) -> [__m512; M] {
+    let offset = if L::SIGNED { 128 } else { L::OFFSET };
+    let mut sums = [_mm512_setzero_si512(); M];
+    if offset != 0 {
+        for (sum, group) in sums.iter_mut().zip(groups) {
+            *sum = less_offset([offset, offset], group);
         }
+    }
+    add_dots::<L, M>(quants, 0..8, groups, &mut sums);
+    let mut dots = [_mm512_setzero_ps(); M];
+    for (dot, sum) in dots.iter_mut().zip(sums) {
+        *dot = _mm512_cvtepi32_ps(sum);
     }
     dots
 }
 
-/// The integer part of the law: offsets off, halves scaled and summed.
+/// The dot products of a group whose halves have scales of their own.
+///
+/// In floats, for a product of integers takes twice as long, and yet exact: with the offset taken off,
+/// a half's sum is at most 16 · 32 · 127, times a scale of at most 128, twice: below 2²⁴.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn group_dot<L: Law>(
-    halves: [__m512i; 2],
-    half_sums: __m512i,
-    sub_scales: &[[u32; 8]; 2],
-) -> __m512i {
-    if L::SUB_SCALES {
-        let pairs = load_words(sub_scales);
-        let low = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs));
-        let high = _mm512_srai_epi32::<16>(pairs);
-        let dot = _mm512_add_epi32(
-            _mm512_mullo_epi32(halves[0], low),
-            _mm512_mullo_epi32(halves[1], high),
-        );
-        if L::OFFSET == 0 {
-            return dot;
+fn scaled_dots<L: Law, const M: usize>(
+    quants: &[V512; 8],
+    sub_scales: __m512i,
+    groups: &[&ActGroup; M],
+) -> [__m512; M] {
+    const { assert!(!L::SUB_SCALES || (!L::SIGNED && L::LARGEST <= 63)) };
+    let mut halves = [[_mm512_setzero_si512(); M]; 2];
+    if L::OFFSET != 0 {
+        for (row, group) in groups.iter().enumerate() {
+            halves[0][row] = less_offset([L::OFFSET, 0], group);
+            halves[1][row] = less_offset([0, L::OFFSET], group);
         }
-        let share = _mm512_madd_epi16(pairs, half_sums);
-        let offset = _mm512_set1_epi32(i32::from(L::OFFSET));
-        return _mm512_sub_epi32(dot, _mm512_mullo_epi32(share, offset));
     }
-    let dot = _mm512_add_epi32(halves[0], halves[1]);
-    let offset = if L::SIGNED { 128 } else { L::OFFSET };
-    if offset == 0 {
-        return dot;
+    add_dots::<L, M>(quants, 0..4, groups, &mut halves[0]);
+    add_dots::<L, M>(quants, 4..8, groups, &mut halves[1]);
+    let low = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(sub_scales));
+    let low = _mm512_cvtepi32_ps(low);
+    let high = _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(sub_scales));
+    let mut dots = [_mm512_setzero_ps(); M];
+    for (row, dot) in dots.iter_mut().enumerate() {
+        let first = _mm512_mul_ps(_mm512_cvtepi32_ps(halves[0][row]), low);
+        *dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(halves[1][row]), high, first);
     }
-    _mm512_sub_epi32(dot, _mm512_madd_epi16(half_sums, _mm512_set1_epi16(offset)))
+    dots
 }
 
+/// What the offsets of a group's halves take off its dot product.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn load_bytes(bytes: &[[u8; 32]; 2]) -> __m512i {
-    // SAFETY: both are 64 bytes of plain data.
-    unsafe { std::mem::transmute::<[[u8; 32]; 2], __m512i>(*bytes) }
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn less_offset(offsets: [i16; 2], group: &ActGroup) -> __m512i {
+    let offsets = _mm512_set1_epi32(pair(offsets.map(|offset| -offset)).cast_signed());
+    let half_sums = _mm512_set1_epi32(group[HALF_SUMS].cast_signed());
+    _mm512_dpwssd_epi32(_mm512_setzero_si512(), offsets, half_sums)
 }
 
+/// Adds the dot products of some steps of a group.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn load_words(words: &[[u32; 8]; 2]) -> __m512i {
-    // SAFETY: both are 64 bytes of plain data.
-    unsafe { std::mem::transmute::<[[u32; 8]; 2], __m512i>(*words) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load_floats(floats: &Sums) -> __m512 {
-    // SAFETY: both are 64 bytes of plain data.
-    unsafe { std::mem::transmute::<Sums, __m512>(*floats) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store_floats(vector: __m512, floats: &mut Sums) {
-    // SAFETY: both are 64 bytes of plain data.
-    *floats = unsafe { std::mem::transmute::<__m512, Sums>(vector) };
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn add_dots<L: Law, const M: usize>(
+    quants: &[V512; 8],
+    steps: Range<usize>,
+    groups: &[&ActGroup; M],
+    sums: &mut [__m512i; M],
+) {
+    for step in steps {
+        let mut quants = quants[step].0;
+        if L::SIGNED {
+            quants = _mm512_xor_si512(quants, _mm512_set1_epi8(-128));
+        }
+        for (sum, group) in sums.iter_mut().zip(groups) {
+            let act = _mm512_set1_epi32(group[step].cast_signed());
+            *sum = _mm512_dpbusd_epi32(*sum, quants, act);
+        }
+    }
 }

@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod direct;
 mod float;
 mod fused;
 mod panel;
@@ -16,6 +17,8 @@ mod quantized;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod unpack;
+mod vector;
 
 use std::sync::Arc;
 

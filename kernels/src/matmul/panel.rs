@@ -1,5 +1,7 @@
 //! Weights unpacked for a while: 16 rows of up to 8 groups.
 
+use std::ops::Range;
+
 use crate::block::Group;
 use crate::pack::STRIP_ROWS;
 use crate::quantize::{ActGroup, pair};
@@ -9,48 +11,57 @@ pub(super) const TILE_ROWS: usize = STRIP_ROWS;
 /// Groups of a panel: a super-block.
 pub(super) const PANEL_GROUPS: usize = 8;
 
-/// One group of 32 weights of each of 16 rows, lane by lane.
-///
-/// A 32-bit lane belongs to a row, so that a dot product leaves each row's sum in its lane and nothing
-/// is ever summed across. `quants[i][half]` holds the quants `4 * i .. 4 * i + 4` of rows
-/// `8 * half .. 8 * half + 8`, four bytes a row.
+/// What goes with the quants of a group of each of 16 rows.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct PanelGroup {
-    pub(super) quants: [[[u8; 32]; 2]; 8],
-    pub(super) scales: [[f32; 8]; 2],
-    pub(super) biases: [[f32; 8]; 2],
+pub(super) struct GroupScales {
+    pub(super) scales: Sums,
+    pub(super) biases: Sums,
     /// Two i16 a row: the scales of the group's halves.
-    pub(super) sub_scales: [[u32; 8]; 2],
+    pub(super) sub_scales: [u32; TILE_ROWS],
     /// Two i16 a row: the minima of the group's halves.
-    pub(super) sub_mins: [[u32; 8]; 2],
+    pub(super) sub_mins: [u32; TILE_ROWS],
 }
 
-/// The unpacked weights of a tile.
-pub(super) type Panel = [PanelGroup; PANEL_GROUPS];
+/// The unpacked weights of a tile, lane by lane.
+///
+/// A 32-bit lane belongs to a row, so that a dot product leaves each row's sum in its lane and nothing
+/// is ever summed across. `quants[group][i]` holds the quants `4 * i .. 4 * i + 4`, four bytes a row.
+#[repr(C, align(64))]
+pub(super) struct Panel {
+    pub(super) quants: [[[u32; TILE_ROWS]; 8]; PANEL_GROUPS],
+    pub(super) scales: [GroupScales; PANEL_GROUPS],
+}
 
 /// The running sums of a tile's rows for one activation row.
-pub(super) type Sums = [[f32; 8]; 2];
+pub(super) type Sums = [f32; TILE_ROWS];
 
-impl PanelGroup {
+impl GroupScales {
     pub(super) const ZERO: Self = Self {
-        quants: [[[0; 32]; 2]; 8],
-        scales: [[0.0; 8]; 2],
-        biases: [[0.0; 8]; 2],
-        sub_scales: [[0; 8]; 2],
-        sub_mins: [[0; 8]; 2],
+        scales: [0.0; TILE_ROWS],
+        biases: [0.0; TILE_ROWS],
+        sub_scales: [0; TILE_ROWS],
+        sub_mins: [0; TILE_ROWS],
+    };
+}
+
+impl Panel {
+    pub(super) const ZERO: Self = Self {
+        quants: [[[0; TILE_ROWS]; 8]; PANEL_GROUPS],
+        scales: [GroupScales::ZERO; PANEL_GROUPS],
     };
 
     /// Puts a row's group into its lane.
-    pub(super) fn put(&mut self, row: usize, group: &Group) {
-        let (half, lane) = (row / 8, row % 8);
-        for (quants, bytes) in self.quants.iter_mut().zip(group.quants.as_chunks::<4>().0) {
-            quants[half][4 * lane..4 * lane + 4].copy_from_slice(bytes);
+    pub(super) fn put(&mut self, group_idx: usize, row: usize, group: &Group) {
+        let words = self.quants[group_idx].iter_mut();
+        for (words, bytes) in words.zip(group.quants.as_chunks().0) {
+            words[row] = u32::from_le_bytes(*bytes);
         }
-        self.scales[half][lane] = group.scale;
-        self.biases[half][lane] = group.bias;
-        self.sub_scales[half][lane] = pair(group.sub_scales);
-        self.sub_mins[half][lane] = pair(group.sub_mins);
+        let scales = &mut self.scales[group_idx];
+        scales.scales[row] = group.scale;
+        scales.biases[row] = group.bias;
+        scales.sub_scales[row] = pair(group.sub_scales);
+        scales.sub_mins[row] = pair(group.sub_mins);
     }
 }
 
@@ -105,13 +116,9 @@ laws! {
     SubSixes { LARGEST: i16 = 63, OFFSET: i16 = 32, SUB_SCALES: bool = true }
 }
 
-/// Unpacks groups of a strip: the panel's first group is the rows' group `first_group`.
-pub(super) type Unpack = unsafe fn(strip: &[u8], first_group: usize, &mut [PanelGroup]);
+/// Unpacks groups of a strip to the front of the panel.
+pub(super) type Unpack = unsafe fn(strip: &[u8], groups: Range<usize>, &mut Panel);
 
-/// Adds the products of a panel to the sums, row by row of activations; a row has the panel's groups.
-pub(super) type Dot = unsafe fn(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]);
-
-/// Adds the products of a whole strip with one row of activations to the sums; only scales pass
-/// through the panel.
-pub(super) type DotOne =
-    unsafe fn(strip: &[u8], acts: &[ActGroup], panel: &mut Panel, sums: &mut Sums);
+/// Adds the products of a panel to the sums, row by row of activations, which have as many groups as
+/// were unpacked.
+pub(super) type Dot = unsafe fn(panel: &Panel, acts: &[&[ActGroup]], sums: &mut [Sums]);

@@ -3,10 +3,11 @@
 //! A task takes tiles of 16 weight rows. A tile's weights are unpacked once for 256 of `k` and up to
 //! 64 rows of activations; the sums stay at hand until the tile is done.
 
-use super::panel::{
-    BiasedFives, BiasedNibbles, Bytes, Dot, DotOne, Fives, Law, Nibbles, PANEL_GROUPS, Panel,
-    PanelGroup, SubSixes, SubThrees, SubTwos, Sums, TILE_ROWS, Unpack,
-};
+use std::ops::Range;
+
+use super::direct::DirectRows;
+use super::panel::{Dot, PANEL_GROUPS, Panel, Sums, TILE_ROWS, Unpack};
+use super::unpack::{self, Packing};
 use super::{Matrix, Output, Weights, scalar};
 use crate::block::GROUP_LEN;
 use crate::pack::Packed;
@@ -16,8 +17,10 @@ use crate::{Isa, Turn, WeightType};
 
 /// Activation rows a tile is multiplied with at once: their sums are 4 KiB.
 const BATCH_ROWS: usize = 64;
-/// Activation rows whose addresses are held at once.
-const ACT_ROWS: usize = 4;
+/// Activation rows that a panel is multiplied with at once.
+const PANEL_ROWS: usize = 4;
+/// The most activation rows of a direct function.
+const DIRECT_ROWS: usize = 8;
 /// Multiplications a task should have, at least: some microseconds.
 const TASK_PRODUCTS: usize = 1 << 17;
 /// Tasks a thread should find, where there is work enough: the last to finish keeps the rest waiting.
@@ -26,10 +29,10 @@ const TASKS_PER_THREAD: usize = 6;
 /// The code for one weight type on one tier.
 #[derive(Clone, Copy)]
 struct Kernel {
-    unpack: Unpack,
-    dot: Dot,
-    /// For one row of activations, where there is a way without a panel.
-    dot_one: Option<DotOne>,
+    /// Functions for certain numbers of activation rows, the largest number first.
+    direct: &'static [DirectRows],
+    /// For every number of rows, by way of a panel.
+    panel: Option<(Unpack, Dot)>,
 }
 
 /// A product under way.
@@ -67,7 +70,7 @@ pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, acts: &[u32], out: &mut [f32],
         kernel,
     };
     turn.run(n_tiles.div_ceil(task_tiles), &|task_idx| {
-        let mut panel = [PanelGroup::ZERO; PANEL_GROUPS];
+        let mut panel = Panel::ZERO;
         let tiles = task_idx * task_tiles..n_tiles.min((task_idx + 1) * task_tiles);
         tiles.for_each(|tile_idx| product.tile(tile_idx, &mut panel));
     });
@@ -78,47 +81,70 @@ impl Product<'_> {
     fn tile(&self, tile_idx: usize, panel: &mut Panel) {
         let first_row = tile_idx * TILE_ROWS;
         let strip = self.packed.strip(tile_idx);
-        let n_groups = self.w.k / GROUP_LEN;
-        for first in (0..self.m).step_by(BATCH_ROWS) {
-            let n_rows = BATCH_ROWS.min(self.m - first);
-            if let (1, Some(dot_one)) = (n_rows, self.kernel.dot_one) {
-                let mut sums = [Sums::default(); 1];
-                let (acts, _) = self.acts.as_chunks();
-                let acts = &acts[first * n_groups..(first + 1) * n_groups];
-                // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
-                unsafe { dot_one(strip, acts, panel, &mut sums[0]) };
-                self.store(first_row, first, &sums);
-            } else {
-                let mut sums = [Sums::default(); BATCH_ROWS];
-                self.batch(strip, n_groups, first, panel, &mut sums[..n_rows]);
-                self.store(first_row, first, &sums[..n_rows]);
-            }
+        let mut first = 0;
+        while first < self.m {
+            let left = self.m - first;
+            let direct = self.kernel.direct.iter();
+            let mut fitting = direct.filter(|(n_rows, _)| *n_rows <= left);
+            let mut sums = [Sums::default(); BATCH_ROWS];
+            let n_rows = match (fitting.next(), self.kernel.panel) {
+                // A panel serves more rows at once than one direct row after the other.
+                (Some((n_rows, direct)), panel) if left == *n_rows || panel.is_none() => {
+                    let acts = self.rows::<DIRECT_ROWS>(first, *n_rows, 0..self.n_groups());
+                    // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
+                    unsafe { direct(strip, &acts[..*n_rows], &mut sums[..*n_rows]) };
+                    *n_rows
+                }
+                (_, Some(functions)) => {
+                    let n_rows = left.min(BATCH_ROWS);
+                    self.batch(functions, strip, first, panel, &mut sums[..n_rows]);
+                    n_rows
+                }
+                // There is a way for one row at least.
+                (_, None) => return,
+            };
+            self.store(first_row, first, &sums[..n_rows]);
+            first += n_rows;
         }
+    }
+
+    /// Groups of a row.
+    fn n_groups(&self) -> usize {
+        self.w.k / GROUP_LEN
+    }
+
+    /// Some groups of `n_rows` activation rows; where there are fewer than `N`, the last one fills up.
+    fn rows<const N: usize>(
+        &self,
+        first: usize,
+        n_rows: usize,
+        groups: Range<usize>,
+    ) -> [&[ActGroup]; N] {
+        let (acts, _) = self.acts.as_chunks();
+        std::array::from_fn(|i| {
+            let row_idx = first + i.min(n_rows - 1);
+            &acts[row_idx * self.n_groups()..][groups.clone()]
+        })
     }
 
     /// Adds all groups' products for activation rows from `first` on.
     fn batch(
         &self,
+        (unpack, dot): (Unpack, Dot),
         strip: &[u8],
-        n_groups: usize,
         first: usize,
         panel: &mut Panel,
         sums: &mut [Sums],
     ) {
-        let (acts, _) = self.acts.as_chunks();
-        for first_group in (0..n_groups).step_by(PANEL_GROUPS) {
-            let panel = &mut panel[..PANEL_GROUPS.min(n_groups - first_group)];
+        for first_group in (0..self.n_groups()).step_by(PANEL_GROUPS) {
+            let groups = first_group..self.n_groups().min(first_group + PANEL_GROUPS);
             // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
-            unsafe { (self.kernel.unpack)(strip, first_group, panel) };
-            for (chunk_idx, sums) in sums.chunks_mut(ACT_ROWS).enumerate() {
-                let first_act = first + chunk_idx * ACT_ROWS;
-                // Where a chunk is short, its last row fills the array and is not used.
-                let acts: [&[ActGroup]; ACT_ROWS] = std::array::from_fn(|i| {
-                    let row_idx = first_act + i.min(sums.len() - 1);
-                    &acts[row_idx * n_groups + first_group..][..panel.len()]
-                });
+            unsafe { unpack(strip, groups.clone(), panel) };
+            for (chunk_idx, sums) in sums.chunks_mut(PANEL_ROWS).enumerate() {
+                let first = first + chunk_idx * PANEL_ROWS;
+                let acts = self.rows::<PANEL_ROWS>(first, sums.len(), groups.clone());
                 // SAFETY: as above.
-                unsafe { (self.kernel.dot)(panel, &acts[..sums.len()], sums) };
+                unsafe { dot(panel, &acts[..sums.len()], sums) };
             }
         }
     }
@@ -130,7 +156,7 @@ impl Product<'_> {
             let start = (first_act + i) * self.w.n + first_row;
             // SAFETY: a tile, and with it these columns, belongs to one task.
             let out = unsafe { self.out.slice_mut(start..start + n_rows) };
-            for (out, sum) in out.iter_mut().zip(sums.as_flattened()) {
+            for (out, sum) in out.iter_mut().zip(sums) {
                 match self.output {
                     Output::Write => *out = *sum,
                     Output::Add => *out += *sum,
@@ -146,37 +172,35 @@ impl Kernel {
         match weight_type {
             // Floats never come here; were one to, its rows would hold no groups.
             WeightType::F32 | WeightType::F16 | WeightType::BF16 | WeightType::Q4_0 => {
-                Self::with_law::<Nibbles>(isa, weight_type)
+                Self::with::<unpack::Q4_0>(isa, weight_type)
             }
-            WeightType::Q4_1 | WeightType::Q4K => Self::with_law::<BiasedNibbles>(isa, weight_type),
-            WeightType::Q5_0 => Self::with_law::<Fives>(isa, weight_type),
-            WeightType::Q5_1 | WeightType::Q5K => Self::with_law::<BiasedFives>(isa, weight_type),
-            WeightType::Q8_0 => Self::with_law::<Bytes>(isa, weight_type),
-            WeightType::Q2K => Self::with_law::<SubTwos>(isa, weight_type),
-            WeightType::Q3K => Self::with_law::<SubThrees>(isa, weight_type),
-            WeightType::Q6K => Self::with_law::<SubSixes>(isa, weight_type),
+            WeightType::Q4_1 => Self::with::<unpack::Q4_1>(isa, weight_type),
+            WeightType::Q5_0 => Self::with::<unpack::Q5_0>(isa, weight_type),
+            WeightType::Q5_1 => Self::with::<unpack::Q5_1>(isa, weight_type),
+            WeightType::Q8_0 => Self::with::<unpack::Q8_0>(isa, weight_type),
+            WeightType::Q2K => Self::with::<unpack::Q2K>(isa, weight_type),
+            WeightType::Q3K => Self::with::<unpack::Q3K>(isa, weight_type),
+            WeightType::Q4K => Self::with::<unpack::Q4K>(isa, weight_type),
+            WeightType::Q5K => Self::with::<unpack::Q5K>(isa, weight_type),
+            WeightType::Q6K => Self::with::<unpack::Q6K>(isa, weight_type),
         }
     }
 
-    fn with_law<L: Law>(isa: Isa, weight_type: WeightType) -> Self {
+    fn with<P: Packing>(isa: Isa, weight_type: WeightType) -> Self {
         match isa {
             Isa::Scalar => Self {
-                unpack: scalar::unpack_of(weight_type),
-                dot: scalar::dot::<L>,
-                dot_one: None,
+                direct: &[],
+                panel: Some((scalar::unpack_of(weight_type), scalar::dot::<P::Law>)),
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => Self {
-                unpack: super::avx2::unpack_of(weight_type),
-                dot: super::avx2::dot::<L>,
-                dot_one: Some(super::avx2::dot_one_of(weight_type)),
+                direct: super::avx2::direct_of::<P>(),
+                panel: Some((super::avx2::unpack_of::<P>(), super::avx2::dot::<P::Law>)),
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni(_) => Self {
-                unpack: super::avx2::unpack_of(weight_type),
-                dot: super::avx512::dot::<L>,
-                // One row waits for memory, not for wider vectors.
-                dot_one: Some(super::avx2::dot_one_of(weight_type)),
+                direct: super::avx512::direct_of::<P>(),
+                panel: None,
             },
         }
     }

@@ -1,7 +1,9 @@
 //! The quantised product in plain Rust: what every other tier is measured against.
 
+use std::ops::Range;
+
 use super::fused::mul_add;
-use super::panel::{Law, PanelGroup, Sums, TILE_ROWS, Unpack};
+use super::panel::{GroupScales, Law, Panel, Sums, TILE_ROWS, Unpack};
 use crate::WeightType;
 use crate::block::GROUP_LEN;
 use crate::pack::read_block;
@@ -10,79 +12,81 @@ use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM};
 /// The function that unpacks a type.
 pub(super) fn unpack_of(weight_type: WeightType) -> Unpack {
     match weight_type {
-        WeightType::Q4_1 => |strip, first, panel| unpack(WeightType::Q4_1, strip, first, panel),
-        WeightType::Q5_0 => |strip, first, panel| unpack(WeightType::Q5_0, strip, first, panel),
-        WeightType::Q5_1 => |strip, first, panel| unpack(WeightType::Q5_1, strip, first, panel),
-        WeightType::Q8_0 => |strip, first, panel| unpack(WeightType::Q8_0, strip, first, panel),
-        WeightType::Q2K => |strip, first, panel| unpack(WeightType::Q2K, strip, first, panel),
-        WeightType::Q3K => |strip, first, panel| unpack(WeightType::Q3K, strip, first, panel),
-        WeightType::Q4K => |strip, first, panel| unpack(WeightType::Q4K, strip, first, panel),
-        WeightType::Q5K => |strip, first, panel| unpack(WeightType::Q5K, strip, first, panel),
-        WeightType::Q6K => |strip, first, panel| unpack(WeightType::Q6K, strip, first, panel),
+        WeightType::Q4_1 => |strip, groups, panel| unpack(WeightType::Q4_1, strip, groups, panel),
+        WeightType::Q5_0 => |strip, groups, panel| unpack(WeightType::Q5_0, strip, groups, panel),
+        WeightType::Q5_1 => |strip, groups, panel| unpack(WeightType::Q5_1, strip, groups, panel),
+        WeightType::Q8_0 => |strip, groups, panel| unpack(WeightType::Q8_0, strip, groups, panel),
+        WeightType::Q2K => |strip, groups, panel| unpack(WeightType::Q2K, strip, groups, panel),
+        WeightType::Q3K => |strip, groups, panel| unpack(WeightType::Q3K, strip, groups, panel),
+        WeightType::Q4K => |strip, groups, panel| unpack(WeightType::Q4K, strip, groups, panel),
+        WeightType::Q5K => |strip, groups, panel| unpack(WeightType::Q5K, strip, groups, panel),
+        WeightType::Q6K => |strip, groups, panel| unpack(WeightType::Q6K, strip, groups, panel),
         // Floats are not unpacked: their rows hold no groups.
         WeightType::Q4_0 | WeightType::F32 | WeightType::F16 | WeightType::BF16 => {
-            |strip, first, panel| unpack(WeightType::Q4_0, strip, first, panel)
+            |strip, groups, panel| unpack(WeightType::Q4_0, strip, groups, panel)
         }
     }
 }
 
 /// Unpacks groups of a strip of any quantised type.
-fn unpack(weight_type: WeightType, strip: &[u8], first_group: usize, panel: &mut [PanelGroup]) {
+fn unpack(weight_type: WeightType, strip: &[u8], groups: Range<usize>, panel: &mut Panel) {
     let groups_in_block = weight_type.block_len() / GROUP_LEN;
     let mut block = [0; WeightType::BLOCK_BYTES_MOST];
     let block = &mut block[..weight_type.block_bytes()];
     for row_idx in 0..TILE_ROWS {
-        for (i, unpacked) in panel.iter_mut().enumerate() {
-            let group_idx = first_group + i;
+        for (i, group_idx) in groups.clone().enumerate() {
             if i == 0 || group_idx.is_multiple_of(groups_in_block) {
                 read_block(strip, row_idx, group_idx / groups_in_block, block);
             }
             if let Some(group) = weight_type.group(block, group_idx % groups_in_block) {
-                unpacked.put(row_idx, &group);
+                panel.put(i, row_idx, &group);
             }
         }
     }
 }
 
 /// Adds the products of a panel to the sums.
-pub(super) fn dot<L: Law>(panel: &[PanelGroup], acts: &[&[ActGroup]], sums: &mut [Sums]) {
+pub(super) fn dot<L: Law>(panel: &Panel, acts: &[&[ActGroup]], sums: &mut [Sums]) {
     for (acts, sums) in acts.iter().zip(sums) {
-        for (weights, act) in panel.iter().zip(*acts) {
-            for (half, sums) in sums.iter_mut().enumerate() {
-                dot_group::<L>(weights, half, act, sums);
-            }
+        for ((quants, scales), act) in panel.quants.iter().zip(&panel.scales).zip(*acts) {
+            dot_group::<L>(quants, scales, act, sums);
         }
     }
 }
 
-/// Adds the products of one group to the sums of eight rows.
-fn dot_group<L: Law>(weights: &PanelGroup, half: usize, act: &ActGroup, sums: &mut [f32; 8]) {
+/// Adds the products of one group to the sums of a tile's rows.
+fn dot_group<L: Law>(
+    quants: &[[u32; TILE_ROWS]; 8],
+    scales: &GroupScales,
+    act: &ActGroup,
+    sums: &mut Sums,
+) {
     let half_sums = halves(act[HALF_SUMS]);
     let (act_scale, act_sum) = (f32::from_bits(act[SCALE]), f32::from_bits(act[SUM]));
-    let dots = half_dots::<L>(weights, half, act);
+    let dots = half_dots::<L>(quants, act);
     for (lane, sum) in sums.iter_mut().enumerate() {
         let dots = [dots[0][lane], dots[1][lane]];
-        let dot = group_dot::<L>(dots, weights.sub_scales[half][lane], half_sums);
-        *sum = mul_add(dot as f32, weights.scales[half][lane] * act_scale, *sum);
-        let bias = weights.biases[half][lane];
+        let dot = group_dot::<L>(dots, scales.sub_scales[lane], half_sums);
+        *sum = mul_add(dot as f32, scales.scales[lane] * act_scale, *sum);
+        let bias = scales.biases[lane];
         if L::BIAS {
             *sum = mul_add(bias, act_sum, *sum);
         }
         if L::SUB_MINS {
-            let [low, high] = halves(weights.sub_mins[half][lane]);
+            let [low, high] = halves(scales.sub_mins[lane]);
             let min = low * half_sums[0] + high * half_sums[1];
             *sum = mul_add(min as f32, bias * act_scale, *sum);
         }
     }
 }
 
-/// The dot products of both halves of a group, for eight rows.
-fn half_dots<L: Law>(weights: &PanelGroup, half: usize, act: &ActGroup) -> [[i32; 8]; 2] {
-    let mut dots = [[0; 8]; 2];
-    for (step, (rows, acts)) in weights.quants.iter().zip(act).enumerate() {
+/// The dot products of both halves of a group.
+fn half_dots<L: Law>(quants: &[[u32; TILE_ROWS]; 8], act: &ActGroup) -> [[i32; TILE_ROWS]; 2] {
+    let mut dots = [[0; TILE_ROWS]; 2];
+    for (step, (rows, acts)) in quants.iter().zip(act).enumerate() {
         let acts = acts.to_le_bytes().map(u8::cast_signed);
-        for (dot, quants) in dots[step / 4].iter_mut().zip(rows[half].as_chunks::<4>().0) {
-            for (&quant, act) in quants.iter().zip(acts) {
+        for (dot, quants) in dots[step / 4].iter_mut().zip(rows) {
+            for (quant, act) in quants.to_le_bytes().into_iter().zip(acts) {
                 let quant = if L::SIGNED {
                     i32::from(quant.cast_signed())
                 } else {

@@ -1,0 +1,98 @@
+//! From the bits of a packed strip to quants and scales, for vectors of any width.
+//!
+//! What is written here is compiled for the instructions of whoever calls it: everything is inlined,
+//! and closures, which would not always be, are not used.
+
+mod k;
+mod legacy;
+
+pub(super) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
+pub(super) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+
+use super::panel::{GroupScales, Law};
+use super::vector::Vector;
+use crate::pack::place;
+
+/// Groups of a block, at most: those of a super-block.
+pub(super) const BLOCK_GROUPS_MOST: usize = 8;
+
+/// How a weight type packs its quants and scales. A block is a number of runs, a run of groups; the
+/// groups of a run differ in constants only.
+pub(super) trait Packing {
+    /// How its quants become a product.
+    type Law: Law;
+    /// Bytes of a row's block.
+    const BLOCK_BYTES: usize;
+    /// Runs of a block.
+    const RUNS: usize;
+    /// Groups of a run.
+    const RUN_GROUPS: usize;
+    /// Groups of a block.
+    const GROUPS: usize = Self::RUNS * Self::RUN_GROUPS;
+    /// Bytes of a strip's block.
+    const STRIP_BLOCK_BYTES: usize = place(Self::BLOCK_BYTES);
+
+    /// Writes the scales of all groups of some rows of a block.
+    fn scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]);
+
+    /// The quants of a group of a run, a vector for four of `k`.
+    fn quants<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8];
+}
+
+/// As many rows of a strip's block as a vector has lanes.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, V: Vector> {
+    proof: V::Proof,
+    block: &'a [u8],
+    part: usize,
+}
+
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instructions"
+)]
+impl<'a, V: Vector> Rows<'a, V> {
+    /// Part `part` of the rows of a block.
+    #[inline(always)]
+    pub(super) fn new(proof: V::Proof, block: &'a [u8], part: usize) -> Self {
+        Self { proof, block, part }
+    }
+
+    /// Which of the vectors that make up 16 rows.
+    #[inline(always)]
+    pub(super) fn part(self) -> usize {
+        self.part
+    }
+
+    /// The word at `at` of each row's block.
+    #[inline(always)]
+    fn word(self, at: usize) -> V {
+        V::load(self.proof, &self.block[place(at) + V::BYTES * self.part..])
+    }
+
+    /// The four words from `at` on.
+    #[inline(always)]
+    fn quads(self, at: usize) -> [V; 4] {
+        [
+            self.word(at),
+            self.word(at + 4),
+            self.word(at + 8),
+            self.word(at + 12),
+        ]
+    }
+
+    /// The eight words from `at` on.
+    #[inline(always)]
+    fn octets(self, at: usize) -> [V; 8] {
+        let [a, b, c, d] = self.quads(at);
+        let [e, f, g, h] = self.quads(at + 16);
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// The half-precision float at `at` of each row's block, which is no part of a word.
+    #[inline(always)]
+    fn odd_half(self, at: usize) -> V::Floats {
+        let start = place(at) + V::BYTES / 2 * self.part;
+        V::load_halves(self.proof, &self.block[start..])
+    }
+}
