@@ -13,6 +13,7 @@ mod error;
 mod half_floats;
 pub mod isa;
 pub mod matmul;
+mod memory;
 pub mod norm;
 mod pack;
 pub mod quantize;

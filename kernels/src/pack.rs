@@ -4,6 +4,7 @@
 //! in a row, once for each weight row; the one 2-byte float of blocks whose size is no multiple of 4
 //! does likewise, in its place. Nothing but the order of bytes changes, so a row can be read back.
 
+use crate::memory::Memory;
 use crate::team::Disjoint;
 use crate::{Turn, WeightType};
 
@@ -16,7 +17,7 @@ const TASK_BYTES: usize = 1 << 18;
 
 /// A packed matrix.
 pub(crate) struct Packed {
-    bytes: Vec<u8>,
+    bytes: Memory,
     /// Where the first strip begins: the first aligned byte.
     start: usize,
     strip_bytes: usize,
@@ -29,10 +30,10 @@ impl Packed {
         let row_bytes = rows.len() / n.max(1);
         let strip_bytes = row_bytes * STRIP_ROWS;
         let n_strips = n.div_ceil(STRIP_ROWS);
-        // Zeroed by the system where the allocation is large: no page is touched twice.
-        let mut bytes = vec![0_u8; n_strips * strip_bytes + ALIGNMENT];
-        let start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let strips = Disjoint::new(&mut bytes[start..start + n_strips * strip_bytes]);
+        let mut bytes = Memory::zeroed(n_strips * strip_bytes + ALIGNMENT);
+        let memory = bytes.bytes_mut();
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let strips = Disjoint::new(&mut memory[start..start + n_strips * strip_bytes]);
         let task_strips = TASK_BYTES.div_ceil(strip_bytes.max(1));
         turn.run(n_strips.div_ceil(task_strips), &|task_idx| {
             for strip_idx in task_idx * task_strips..n_strips.min((task_idx + 1) * task_strips) {
@@ -56,7 +57,7 @@ impl Packed {
     /// The strip of rows from `STRIP_ROWS * strip_idx` on.
     pub(crate) fn strip(&self, strip_idx: usize) -> &[u8] {
         let start = self.start + strip_idx * self.strip_bytes;
-        &self.bytes[start..start + self.strip_bytes]
+        &self.bytes.bytes()[start..start + self.strip_bytes]
     }
 
     /// Reads a block of a row back.

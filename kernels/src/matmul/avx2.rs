@@ -141,6 +141,7 @@ impl Arithmetic for V256 {
         reason = "compiled for the caller's instructions"
     )]
     fn add_group<L: Law, const M: usize>(
+        _: Avx2,
         quants: &[Self; 8],
         scales: &GroupScales,
         part: usize,

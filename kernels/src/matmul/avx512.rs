@@ -3,19 +3,17 @@
 //!
 //! The instruction multiplies unsigned weights with signed activations and sums without saturation, so
 //! signed weights are raised by 128 and the offset is taken off again.
+#![expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instructions"
+)]
 
-use std::arch::x86_64::{
-    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps,
-    _mm512_madd_epi16, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srai_epi32,
-    _mm512_xor_si512,
-};
 use std::ops::Range;
 
 use super::direct::{Arithmetic, DirectRows, add_strip};
 use super::panel::{GroupScales, Law, Sums};
 use super::unpack::Packing;
-use super::vector::{F512, V512};
+use super::vector::{F512, Floats, V512, Vector};
 use crate::isa::Avx512Vnni;
 use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM, pair};
 
@@ -40,142 +38,128 @@ fn direct<P: Packing, const M: usize>(strip: &[u8], acts: &[&[ActGroup]], sums: 
 
 impl Arithmetic for V512 {
     #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled for the caller's instructions"
-    )]
     fn load_sums(_: Avx512Vnni, sums: &Sums, _: usize) -> F512 {
         F512(bytemuck::cast(*sums))
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled for the caller's instructions"
-    )]
     fn add_group<L: Law, const M: usize>(
+        proof: Avx512Vnni,
         quants: &[Self; 8],
-        scales: &GroupScales,
+        weights: &GroupScales,
         _: usize,
         acts: &[&ActGroup; M],
         totals: &mut [F512; M],
     ) {
-        // SAFETY: the vectors prove AVX-512 with VNNI.
-        unsafe { add_group::<L, M>(quants, scales, acts, totals) }
-    }
-}
-
-/// Adds the products of one group to the totals of sixteen rows.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn add_group<L: Law, const M: usize>(
-    quants: &[V512; 8],
-    weights: &GroupScales,
-    groups: &[&ActGroup; M],
-    totals: &mut [F512; M],
-) {
-    let dots = if L::SUB_SCALES {
-        scaled_dots::<L, M>(quants, bytemuck::cast(weights.sub_scales), groups)
-    } else {
-        whole_dots::<L, M>(quants, groups)
-    };
-    let weight_scale = bytemuck::cast(weights.scales);
-    let bias = bytemuck::cast(weights.biases);
-    for row in 0..M {
-        let act_scale = _mm512_set1_ps(f32::from_bits(groups[row][SCALE]));
-        let scale = _mm512_mul_ps(weight_scale, act_scale);
-        let mut total = _mm512_fmadd_ps(dots[row], scale, totals[row].0);
-        if L::BIAS {
-            let act_sum = _mm512_set1_ps(f32::from_bits(groups[row][SUM]));
-            total = _mm512_fmadd_ps(bias, act_sum, total);
+        let dots = if L::SUB_SCALES {
+            scaled_dots::<L, M>(
+                proof,
+                quants,
+                V512(bytemuck::cast(weights.sub_scales)),
+                acts,
+            )
+        } else {
+            whole_dots::<L, M>(proof, quants, acts)
+        };
+        let scale = F512(bytemuck::cast(weights.scales));
+        let bias = F512(bytemuck::cast(weights.biases));
+        let sub_mins = V512(bytemuck::cast(weights.sub_mins));
+        for row in 0..M {
+            let act_scale = f32::from_bits(acts[row][SCALE]);
+            let mut total = dots[row].multiply_add(scale.scale(act_scale), totals[row]);
+            if L::BIAS {
+                total = bias.scale_add(f32::from_bits(acts[row][SUM]), total);
+            }
+            if L::SUB_MINS {
+                let min = V512::splat(proof, 0).add_half_dots(sub_mins, acts[row][HALF_SUMS]);
+                total = min.to_floats().multiply_add(bias.scale(act_scale), total);
+            }
+            totals[row] = total;
         }
-        if L::SUB_MINS {
-            let half_sums = _mm512_set1_epi32(groups[row][HALF_SUMS].cast_signed());
-            let min = _mm512_madd_epi16(bytemuck::cast(weights.sub_mins), half_sums);
-            let scale = _mm512_mul_ps(bias, act_scale);
-            total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(min), scale, total);
-        }
-        totals[row] = F512(total);
     }
 }
 
 /// The dot products of a group with one scale: a single sum, which begins with the offset's share.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn whole_dots<L: Law, const M: usize>(quants: &[V512; 8], groups: &[&ActGroup; M]) -> [__m512; M] {
+#[inline(always)]
+fn whole_dots<L: Law, const M: usize>(
+    proof: Avx512Vnni,
+    quants: &[V512; 8],
+    acts: &[&ActGroup; M],
+) -> [F512; M] {
     let offset = if L::SIGNED { 128 } else { L::OFFSET };
-    let mut sums = [_mm512_setzero_si512(); M];
-    if offset != 0 {
-        for (sum, group) in sums.iter_mut().zip(groups) {
-            *sum = less_offset([offset, offset], group);
-        }
-    }
-    add_dots::<L, M>(quants, 0..8, groups, &mut sums);
-    let mut dots = [_mm512_setzero_ps(); M];
-    for (dot, sum) in dots.iter_mut().zip(sums) {
-        *dot = _mm512_cvtepi32_ps(sum);
-    }
-    dots
+    let mut sums = less_offset(proof, [offset, offset], acts);
+    add_dots::<L, M>(quants, 0..8, acts, &mut sums);
+    to_floats(&sums)
 }
 
 /// The dot products of a group whose halves have scales of their own.
 ///
 /// In floats, for a product of integers takes twice as long, and yet exact: with the offset taken off,
 /// a half's sum is at most 16 · 32 · 127, times a scale of at most 128, twice: below 2²⁴.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(always)]
 fn scaled_dots<L: Law, const M: usize>(
+    proof: Avx512Vnni,
     quants: &[V512; 8],
-    sub_scales: __m512i,
-    groups: &[&ActGroup; M],
-) -> [__m512; M] {
+    sub_scales: V512,
+    acts: &[&ActGroup; M],
+) -> [F512; M] {
     const { assert!(!L::SUB_SCALES || (!L::SIGNED && L::LARGEST <= 63)) };
-    let mut halves = [[_mm512_setzero_si512(); M]; 2];
-    if L::OFFSET != 0 {
-        for (row, group) in groups.iter().enumerate() {
-            halves[0][row] = less_offset([L::OFFSET, 0], group);
-            halves[1][row] = less_offset([0, L::OFFSET], group);
-        }
-    }
-    add_dots::<L, M>(quants, 0..4, groups, &mut halves[0]);
-    add_dots::<L, M>(quants, 4..8, groups, &mut halves[1]);
-    let low = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(sub_scales));
-    let low = _mm512_cvtepi32_ps(low);
-    let high = _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(sub_scales));
-    let mut dots = [_mm512_setzero_ps(); M];
-    for (row, dot) in dots.iter_mut().enumerate() {
-        let first = _mm512_mul_ps(_mm512_cvtepi32_ps(halves[0][row]), low);
-        *dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(halves[1][row]), high, first);
+    let mut first = less_offset(proof, [L::OFFSET, 0], acts);
+    add_dots::<L, M>(quants, 0..4, acts, &mut first);
+    let mut second = less_offset(proof, [0, L::OFFSET], acts);
+    add_dots::<L, M>(quants, 4..8, acts, &mut second);
+    let [first_scale, second_scale] = sub_scales.signed_half_floats();
+    let mut dots = to_floats(&first);
+    for (dot, second) in dots.iter_mut().zip(&second) {
+        *dot = second
+            .to_floats()
+            .multiply_add(second_scale, dot.multiply(first_scale));
     }
     dots
 }
 
-/// What the offsets of a group's halves take off its dot product.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn less_offset(offsets: [i16; 2], group: &ActGroup) -> __m512i {
-    let offsets = _mm512_set1_epi32(pair(offsets.map(|offset| -offset)).cast_signed());
-    let half_sums = _mm512_set1_epi32(group[HALF_SUMS].cast_signed());
-    _mm512_dpwssd_epi32(_mm512_setzero_si512(), offsets, half_sums)
+/// What the offsets of a group's halves take off its dot products.
+#[inline(always)]
+fn less_offset<const M: usize>(
+    proof: Avx512Vnni,
+    offsets: [i16; 2],
+    acts: &[&ActGroup; M],
+) -> [V512; M] {
+    let mut sums = [V512::splat(proof, 0); M];
+    if offsets[0] != 0 || offsets[1] != 0 {
+        let offsets = V512::splat(proof, pair([-offsets[0], -offsets[1]]));
+        for (sum, act) in sums.iter_mut().zip(acts) {
+            *sum = sum.add_half_dots(offsets, act[HALF_SUMS]);
+        }
+    }
+    sums
 }
 
 /// Adds the dot products of some steps of a group.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(always)]
 fn add_dots<L: Law, const M: usize>(
     quants: &[V512; 8],
     steps: Range<usize>,
-    groups: &[&ActGroup; M],
-    sums: &mut [__m512i; M],
+    acts: &[&ActGroup; M],
+    sums: &mut [V512; M],
 ) {
     for step in steps {
-        let mut quants = quants[step].0;
-        if L::SIGNED {
-            quants = _mm512_xor_si512(quants, _mm512_set1_epi8(-128));
-        }
-        for (sum, group) in sums.iter_mut().zip(groups) {
-            let act = _mm512_set1_epi32(group[step].cast_signed());
-            *sum = _mm512_dpbusd_epi32(*sum, quants, act);
+        let quants = if L::SIGNED {
+            quants[step].raise_bytes()
+        } else {
+            quants[step]
+        };
+        for (sum, act) in sums.iter_mut().zip(acts) {
+            *sum = sum.add_dots(quants, act[step]);
         }
     }
+}
+
+#[inline(always)]
+fn to_floats<const M: usize>(sums: &[V512; M]) -> [F512; M] {
+    let mut floats = [sums[0].to_floats(); M];
+    for (float, sum) in floats.iter_mut().zip(sums) {
+        *float = sum.to_floats();
+    }
+    floats
 }

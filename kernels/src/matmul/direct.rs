@@ -5,6 +5,11 @@ use super::unpack::{BLOCK_GROUPS_MOST, Packing, Rows};
 use super::vector::Vector;
 use crate::quantize::ActGroup;
 
+/// How far ahead weights are asked for.
+const PREFETCH_BYTES: usize = 16384;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+
 /// Adds the products of a whole strip with some rows of activations to their sums.
 ///
 /// The number of rows is the function's own; it has the instructions of its tier.
@@ -20,6 +25,7 @@ pub(super) trait Arithmetic: Vector {
 
     /// Adds the products of a group of weights with groups of `M` rows of activations.
     fn add_group<L: Law, const M: usize>(
+        proof: Self::Proof,
         quants: &[Self; 8],
         scales: &GroupScales,
         part: usize,
@@ -76,6 +82,19 @@ pub(super) fn add_strip<P: Packing, V: Arithmetic, const M: usize>(
     }
 }
 
+/// Asks for weights further on, as many as a group has: super-blocks are read to and fro, which no
+/// processor foresees, and none foresees the next page.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled for the caller's instructions")]
+fn prefetch<P: Packing, V: Vector>(rows: Rows<'_, V>, group_idx: usize) {
+    let group_bytes = P::STRIP_BLOCK_BYTES / P::GROUPS / V::PARTS;
+    let place = (group_idx * V::PARTS + rows.part()) * group_bytes;
+    let start = rows.block().as_ptr().wrapping_add(PREFETCH_BYTES + place);
+    for line in (0..group_bytes).step_by(LINE_BYTES) {
+        V::prefetch(rows.proof(), start.wrapping_add(line));
+    }
+}
+
 /// Some groups of each row.
 #[inline(always)]
 #[expect(
@@ -108,11 +127,19 @@ fn add_group<P: Packing, V: Arithmetic, const GROUP: usize, const M: usize>(
     totals: &mut [V::Floats; M],
 ) {
     if GROUP < P::RUN_GROUPS {
+        prefetch::<P, V>(rows, run * P::RUN_GROUPS + GROUP);
         let quants = P::quants::<V, GROUP>(rows, run);
         let mut groups = [&acts[0][GROUP]; M];
         for (group, row) in groups.iter_mut().zip(acts) {
             *group = &row[GROUP];
         }
-        V::add_group::<P::Law, M>(&quants, &scales[GROUP], rows.part(), &groups, totals);
+        V::add_group::<P::Law, M>(
+            rows.proof(),
+            &quants,
+            &scales[GROUP],
+            rows.part(),
+            &groups,
+            totals,
+        );
     }
 }

@@ -159,9 +159,10 @@ fn quants(x: &[f32; GROUP_LEN], inverse: f32) -> ([u8; GROUP_LEN], [i16; 2]) {
 }
 
 /// Two i16 in a word, the first lowest.
-pub(crate) fn pair(values: [i16; 2]) -> u32 {
-    let [low, high] = values.map(|value| u32::from(value.cast_unsigned()));
-    low | high << 16
+#[inline]
+pub(crate) const fn pair(values: [i16; 2]) -> u32 {
+    let [low, high] = values;
+    low.cast_unsigned() as u32 | (high.cast_unsigned() as u32) << 16
 }
 
 #[cfg(test)]

@@ -58,6 +58,18 @@ impl<'a, V: Vector> Rows<'a, V> {
         Self { proof, block, part }
     }
 
+    /// The proof that the instructions exist.
+    #[inline(always)]
+    pub(super) fn proof(self) -> V::Proof {
+        self.proof
+    }
+
+    /// The rows' block, with those of all other rows of the strip.
+    #[inline(always)]
+    pub(super) fn block(self) -> &'a [u8] {
+        self.block
+    }
+
     /// Which of the vectors that make up 16 rows.
     #[inline(always)]
     pub(super) fn part(self) -> usize {

@@ -5,12 +5,12 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_castsi256_si128,
-    _mm256_cmpeq_epi8, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_extracti128_si256,
-    _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64,
-    _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps, _mm256_shuffle_epi8, _mm256_sll_epi16,
-    _mm256_sra_epi16, _mm256_srl_epi16, _mm256_srl_epi32, _mm256_srli_epi32, _mm256_sub_epi8,
-    _mm256_xor_ps,
+    __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm256_and_si256,
+    _mm256_castsi256_si128, _mm256_cmpeq_epi8, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
+    _mm256_extracti128_si256, _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32,
+    _mm256_permute4x64_epi64, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_shuffle_epi8, _mm256_sll_epi16, _mm256_sra_epi16, _mm256_srl_epi16, _mm256_srl_epi32,
+    _mm256_srli_epi32, _mm256_sub_epi8, _mm256_xor_ps,
 };
 
 use super::{Floats, Sums, Vector};
@@ -48,6 +48,12 @@ impl Vector for V256 {
     fn load_halves(_: Avx2, bytes: &[u8]) -> F256 {
         let halves = *bytes.first_chunk::<16>().unwrap_or(&[0; 16]);
         F256(proven!(_mm256_cvtph_ps(bytemuck::cast(halves))))
+    }
+
+    #[inline(always)]
+    fn prefetch(_: Avx2, at: *const u8) {
+        // A hint only: no address can fault.
+        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
     }
 
     #[inline(always)]

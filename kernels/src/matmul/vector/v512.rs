@@ -5,11 +5,12 @@
 )]
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm_cvtsi32_si128, _mm512_and_si512, _mm512_cvtepi32_epi16,
-    _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_maskz_set1_epi8, _mm512_mul_ps, _mm512_or_si512,
+    __m512, __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm512_and_si512,
+    _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
+    _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_maskz_set1_epi8, _mm512_mul_ps, _mm512_or_si512,
     _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_shuffle_epi8, _mm512_sll_epi16,
-    _mm512_sra_epi16, _mm512_srl_epi16, _mm512_srl_epi32, _mm512_srli_epi32, _mm512_sub_epi8,
-    _mm512_test_epi8_mask, _mm512_xor_ps,
+    _mm512_slli_epi32, _mm512_sra_epi16, _mm512_srai_epi32, _mm512_srl_epi16, _mm512_srl_epi32,
+    _mm512_srli_epi32, _mm512_sub_epi8, _mm512_test_epi8_mask, _mm512_xor_ps, _mm512_xor_si512,
 };
 
 use super::{Floats, Sums, Vector};
@@ -47,6 +48,12 @@ impl Vector for V512 {
     fn load_halves(_: Avx512Vnni, bytes: &[u8]) -> F512 {
         let halves = *bytes.first_chunk::<32>().unwrap_or(&[0; 32]);
         F512(proven!(_mm512_cvtph_ps(bytemuck::cast(halves))))
+    }
+
+    #[inline(always)]
+    fn prefetch(_: Avx512Vnni, at: *const u8) {
+        // A hint only: no address can fault.
+        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
     }
 
     #[inline(always)]
@@ -128,6 +135,67 @@ impl Vector for V512 {
     #[inline(always)]
     fn to_floats(self) -> F512 {
         F512(proven!(_mm512_cvtepi32_ps(self.0)))
+    }
+}
+
+/// What the byte dot product and its kin do, beyond what all vectors do.
+impl V512 {
+    /// A word in every lane.
+    #[inline(always)]
+    pub(in crate::matmul) fn splat(_: Avx512Vnni, word: u32) -> Self {
+        Self(proven!(_mm512_set1_epi32(word.cast_signed())))
+    }
+
+    /// Adds to each lane the products of its four unsigned bytes with four signed ones.
+    #[inline(always)]
+    pub(in crate::matmul) fn add_dots(self, unsigned: Self, signed: u32) -> Self {
+        let signed = proven!(_mm512_set1_epi32(signed.cast_signed()));
+        Self(proven!(_mm512_dpbusd_epi32(self.0, unsigned.0, signed)))
+    }
+
+    /// Adds to each lane the products of its two signed halves with two others.
+    #[inline(always)]
+    pub(in crate::matmul) fn add_half_dots(self, halves: Self, others: u32) -> Self {
+        let others = proven!(_mm512_set1_epi32(others.cast_signed()));
+        Self(proven!(_mm512_dpwssd_epi32(self.0, halves.0, others)))
+    }
+
+    /// Raises signed bytes by 128, which makes them unsigned.
+    #[inline(always)]
+    pub(in crate::matmul) fn raise_bytes(self) -> Self {
+        let raise = proven!(_mm512_set1_epi8(-128));
+        Self(proven!(_mm512_xor_si512(self.0, raise)))
+    }
+
+    /// The lower and the upper half of each lane, signed, as floats.
+    #[inline(always)]
+    pub(in crate::matmul) fn signed_half_floats(self) -> [F512; 2] {
+        let low = proven!(_mm512_slli_epi32::<16>(self.0));
+        let low = Self(proven!(_mm512_srai_epi32::<16>(low)));
+        let high = Self(proven!(_mm512_srai_epi32::<16>(self.0)));
+        [low.to_floats(), high.to_floats()]
+    }
+}
+
+impl F512 {
+    /// `self * factor + sum`, rounded once.
+    #[inline(always)]
+    pub(in crate::matmul) fn multiply_add(self, factor: Self, sum: Self) -> Self {
+        Self(proven!(_mm512_fmadd_ps(self.0, factor.0, sum.0)))
+    }
+
+    /// Multiplies every lane by the same factor.
+    #[inline(always)]
+    pub(in crate::matmul) fn scale(self, factor: f32) -> Self {
+        let factor = proven!(_mm512_set1_ps(factor));
+        Self(proven!(_mm512_mul_ps(self.0, factor)))
+    }
+
+    /// `self * factor + sum`, the same factor in every lane, rounded once.
+    #[inline(always)]
+    pub(in crate::matmul) fn scale_add(self, factor: f32, sum: Self) -> Self {
+        let factor = proven!(_mm512_set1_ps(factor));
+        Self(proven!(_mm512_fmadd_ps(self.0, factor, sum.0)))
     }
 }
 
