@@ -5,7 +5,7 @@
     python benches/peers/quality.py target/release/ingle FILE.gguf [--isa scalar,avx2] [--threads 2]
 
 The reference is `ingle perplexity --against f32 --logits`: the file's weights decoded to floats, and
-activations that are not rounded. Its file also carries the token ids, which llama.cpp evaluates in
+activations that are not rounded. The file also carries the token ids, which llama.cpp evaluates in
 the same chunks, with the logits of all positions asked for. All figures of KL, Ingle's too, are
 computed here from logits; Ingle's own are checked against them.
 """
@@ -49,7 +49,7 @@ def mean_and_error(values):
 
 
 def figures(rows, reference):
-    """What `ingle perplexity --against f32 --json` says, from the logits."""
+    """What `ingle perplexity --against f32 --json` says, from the logits; and each position's KL."""
     losses, divergences, same = [], [], []
     for ours, theirs, target in zip(rows, reference.rows, reference.targets):
         log_q, log_p = log_softmax(ours), log_softmax(theirs)
@@ -58,10 +58,19 @@ def figures(rows, reference):
         same.append(np.argmax(ours) == np.argmax(theirs))
     loss, loss_error = mean_and_error(losses)
     mean, error = mean_and_error(divergences)
-    return {"perplexity": np.exp(loss), "perplexity_error": np.exp(loss) * loss_error,
-            "kl_mean": mean, "kl_mean_error": error, "kl_median": np.median(divergences),
-            "kl_percentile_99": np.quantile(divergences, 0.99), "kl_max": np.max(divergences),
-            "same_top_share": np.mean(same)}
+    divergences = np.array(divergences)
+    found = {"perplexity": np.exp(loss), "perplexity_error": np.exp(loss) * loss_error,
+             "kl_mean": mean, "kl_mean_error": error, "kl_median": np.median(divergences),
+             "kl_percentile_99": np.quantile(divergences, 0.99), "kl_max": np.max(divergences),
+             "same_top_share": np.mean(same)}
+    return found, divergences
+
+
+def check(told, found):
+    """Holds Ingle's own figures against those computed here."""
+    for key, value in found.items():
+        theirs = told["against"][key] if key.startswith(("kl", "same")) else told[key]
+        assert np.isclose(value, theirs, rtol=1e-6, atol=1e-12), (key, value, theirs)
 
 
 def run_ingle(args, isa, logits, *more):
@@ -130,40 +139,36 @@ def main():
     parser.add_argument("ingle")
     parser.add_argument("file")
     parser.add_argument("--text", default=str(TEXT))
-    parser.add_argument("--isa", default="", help="Ingle's tiers, with commas; the best by default")
+    parser.add_argument("--isa", default="", help="Ingle's tiers, with commas, the best last")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ctx-chunk", type=int, default=512)
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         exact, ours = os.path.join(folder, "f32"), os.path.join(folder, "ours")
-        # The last tier makes the reference: it is the best one where there are several.
-        results = []
-        for isa in args.isa.split(","):
-            told = run_ingle(args, isa, exact, "--against", "f32")
-            run_ingle(args, isa, ours)
-            reference = Logits(exact)
-            found = figures(Logits(ours).rows, reference)
-            for key, value in found.items():
-                theirs = told["against"].get(key) if key.startswith(("kl", "same")) else told[key]
-                assert np.isclose(value, theirs, rtol=1e-6, atol=1e-12), (key, value, theirs)
-            results.append((f"ingle, {told['isa']}", found, told["tokens_per_second"]))
+        told = run_ingle(args, None, exact, "--against", "f32")
+        reference = Logits(exact)
         n_chunks, chunk_len = reference.chunks.shape
-        rows, rate = peer_rows(args, reference)
-        print(f"{len(rows)} tokens scored, the second halves of {n_chunks} chunks of {chunk_len}, "
-              f"{args.threads} threads")
+        print(f"{len(reference.rows)} tokens scored, the second halves of {n_chunks} chunks of "
+              f"{chunk_len}, {args.threads} threads")
         print(f"{'':22} {'perplexity':18}  {'mean KL':19}  {'median':8}  {'99 %':8}  {'maximum':8}"
               f"  {'same top':8}  {'tokens/s':>8}")
-        against = told["against"]
-        exact_rows = figures(reference.rows, reference)
-        line("weights in f32", exact_rows, against["tokens_per_second"])
-        for result in results:
-            line(*result)
-        theirs = figures(rows, reference)
+        found, _ = figures(reference.rows, reference)
+        line("weights in f32", found, told["against"]["tokens_per_second"])
+        for isa in args.isa.split(","):
+            alone = run_ingle(args, isa, ours)
+            best, divergences = figures(Logits(ours).rows, reference)
+            line(f"ingle, {alone['isa']}", best, alone["tokens_per_second"])
+            if alone["isa"] == told["isa"]:
+                check(told, best)
+        rows, rate = peer_rows(args, reference)
+        theirs, their_divergences = figures(rows, reference)
         line("llama.cpp", theirs, rate)
-        best = results[-1][1]
-        print(f"perplexity, ingle to llama.cpp: {100 * (best['perplexity'] / theirs['perplexity'] - 1):+.3f} %; "
-              f"mean KL, ingle to llama.cpp: {best['kl_mean'] / theirs['kl_mean']:.3f}")
+    ratio = best["perplexity"] / theirs["perplexity"]
+    difference, error = mean_and_error(divergences - their_divergences)
+    print(f"ingle to llama.cpp: perplexity {100 * (ratio - 1):+.3f} %, mean KL "
+          f"{100 * (best['kl_mean'] / theirs['kl_mean'] - 1):+.2f} % "
+          f"({difference:+.6f} ± {error:.6f}, position by position)")
 
 
 if __name__ == "__main__":
