@@ -124,7 +124,12 @@ fn measure(
     );
     let chunk_len = usize::try_from(args.ctx_chunk)?;
     let at_most = args.chunks.map(|n| usize::try_from(n.get())).transpose()?;
-    let text = Text::from_gguf(gguf.metadata(), &TextOptions::default())?;
+    // Nobody chats here: a file whose chat template does not parse can be measured all the same.
+    let options = TextOptions {
+        chat_template: Some(String::new()),
+        ..TextOptions::default()
+    };
+    let text = Text::from_gguf(gguf.metadata(), &options)?;
     let chunks = Chunks::new(&text, content, chunk_len, at_most)
         .with_context(|| args.file.display().to_string())?;
     let (team, isa) = app::team(config)?;
