@@ -1,10 +1,12 @@
 //! The parts of the program, put together from a configuration.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ingle_kernels::{Isa, Team};
 
+use super::fetch_bar::FetchBar;
 use crate::backend::local::LocalBackend;
 use crate::catalog::{Catalog, HubOptions, Store, StoreOptions};
 use crate::config::{self, Config};
@@ -31,18 +33,42 @@ pub(super) fn library(config: &Config) -> anyhow::Result<(Arc<Catalog>, Arc<Stor
     Ok((Arc::new(catalog), Arc::new(store)))
 }
 
+/// The threads that compute, and by which instructions.
+pub(super) fn team(config: &Config) -> anyhow::Result<(Arc<Team>, Isa)> {
+    let isa = match &config.isa {
+        Some(name) => Isa::named(name)?,
+        None => Isa::detect(),
+    };
+    let n_threads = config
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    Ok((Team::new(n_threads, isa), isa))
+}
+
+/// The file behind a path or a name of the catalogue; one that is not here is fetched.
+pub(super) async fn model_file(model: &str, config: &Config) -> anyhow::Result<PathBuf> {
+    let (catalog, store) = library(config)?;
+    let path = PathBuf::from(model);
+    let is_gguf = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    let manifest = match catalog.find(model) {
+        _ if is_gguf => return Ok(path),
+        Err(_) if path.is_file() => return Ok(path),
+        found => found?,
+    };
+    if let Some(path) = store.installed(manifest) {
+        return Ok(path);
+    }
+    let permit = Egress::new(config.offline).model_fetch()?;
+    Ok(store.fetch(manifest, &permit, &FetchBar::stderr()).await?)
+}
+
 impl App {
     /// Starts the threads and the pool; nothing is loaded yet.
     pub(super) fn start(config: &Config) -> anyhow::Result<Self> {
         let (catalog, store) = library(config)?;
-        let isa = match &config.isa {
-            Some(name) => Isa::named(name)?,
-            None => Isa::detect(),
-        };
-        let n_threads = config
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-        let team = Team::new(n_threads, isa);
+        let (team, isa) = team(config)?;
         tracing::info!(isa = isa.name(), threads = team.n_threads(), "computing");
         let kv_type = kv_type(config);
         let pool = Pool::start(PoolOptions {

@@ -6,6 +6,7 @@ mod fetch_bar;
 mod inspect;
 mod load_bar;
 mod models;
+mod perplexity;
 mod remote;
 mod run;
 mod serve;
@@ -86,6 +87,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Measure how well a model predicts a text, and how far from f32 it computes.
+    Perplexity(perplexity::PerplexityArgs),
 }
 
 #[derive(Args, Debug)]
@@ -209,6 +212,7 @@ async fn run_verb(verb: Verb, config: Config) -> anyhow::Result<()> {
             let (catalog, store) = app::library(&config)?;
             models::rm(&model, &catalog, &store, &mut io::stdout())
         }
+        Verb::Perplexity(args) => Box::pin(perplexity::run(args, config)).await,
         // Needs no configuration: done before.
         Verb::Inspect { .. } => Ok(()),
     }

@@ -31,7 +31,7 @@ impl Limits {
 /// What a model takes. Units: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// The weights: packed, at as many bytes as in the file.
+    /// The weights: packed, at as many bytes as in the file, or decoded.
     pub weights_bytes: u64,
     /// The KV cache.
     pub kv_bytes: u64,
@@ -51,6 +51,23 @@ impl Memory {
             kv_bytes: bytes(kv_bytes(config, limits).saturating_mul(config.n_layers), 1),
             workspace_bytes: bytes(workspace, 4),
         }
+    }
+
+    /// Estimates a model that [`Model::load_decoded`](super::Model::load_decoded) would load.
+    pub fn estimate_decoded(gguf: &Gguf, config: &ModelConfig, limits: &Limits) -> Self {
+        let floats = |tensor: &TensorInfo| tensor.n_elements().saturating_mul(4);
+        let n_bytes = gguf.tensors().iter().map(floats);
+        Self {
+            weights_bytes: n_bytes.fold(0, u64::saturating_add),
+            ..Self::estimate(gguf, config, limits)
+        }
+    }
+
+    /// All of it.
+    pub fn total_bytes(&self) -> u64 {
+        self.weights_bytes
+            .saturating_add(self.kv_bytes)
+            .saturating_add(self.workspace_bytes)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod batch;
 mod config;
+mod decoded;
 mod error;
 mod llama;
 mod memory;
@@ -23,6 +24,7 @@ pub use error::Error;
 pub use memory::{Limits, Memory};
 
 use crate::gguf::Gguf;
+use decoded::Form;
 use llama::Llama;
 use weights::Weights;
 
@@ -61,7 +63,33 @@ impl Model {
         team: Arc<Team>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
-        let weights = Weights::take(gguf, config, &team, progress)?;
+        let weights = Weights::take(gguf, config, Form::AsInFile, &team, progress)?;
+        Self::with_weights(config, weights, limits, team)
+    }
+
+    /// The same with every weight decoded to f32, so that activations are not rounded to eight bits
+    /// either: what the file's network computes without the engine's own rounding (but that of keys
+    /// and values to f16). Four bytes a weight: see [`Memory::estimate_decoded`].
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load_decoded(
+        gguf: &Gguf,
+        config: &ModelConfig,
+        limits: Limits,
+        team: Arc<Team>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, Error> {
+        let weights = Weights::take(gguf, config, Form::Decoded, &team, progress)?;
+        Self::with_weights(config, weights, limits, team)
+    }
+
+    fn with_weights(
+        config: &ModelConfig,
+        weights: Weights,
+        limits: Limits,
+        team: Arc<Team>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             llama: Llama::new(config, weights, &limits)?,
             config: config.clone(),

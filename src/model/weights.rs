@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ingle_kernels::{Matrix, ShapeError, Team, WeightType};
+use ingle_kernels::{Matrix, ShapeError, Team, WeightBytes, WeightType};
 
 use super::config::ModelConfig;
+use super::decoded::{Decoded, Form};
 use super::error::Error;
-use crate::gguf::{Gguf, TensorInfo};
+use crate::gguf::{Gguf, TensorBytes, TensorInfo};
 
 /// Tensors that say nothing the network does not know already.
 const REDUNDANT: [&str; 2] = [".attn_rot_embd.weight", "rope.inv_freq"];
@@ -41,11 +42,12 @@ pub(super) struct Layer {
 }
 
 impl Weights {
-    /// Takes every tensor of the network out of the file, packing the matrices; `progress` hears of
-    /// bytes done and in all.
+    /// Takes every tensor of the network out of the file, packing or decoding the matrices;
+    /// `progress` hears of bytes done and in all.
     pub(super) fn take(
         gguf: &Gguf,
         config: &ModelConfig,
+        form: Form,
         team: &Team,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
@@ -54,6 +56,7 @@ impl Weights {
         }
         let mut finder = Finder {
             gguf,
+            form,
             team,
             found: HashSet::new(),
             done: 0,
@@ -90,6 +93,7 @@ impl Weights {
 /// Takes tensors out of a file and remembers which.
 struct Finder<'a, 'b> {
     gguf: &'a Gguf,
+    form: Form,
     team: &'b Team,
     found: HashSet<&'a str>,
     /// Bytes taken so far.
@@ -136,21 +140,38 @@ impl<'a> Finder<'a, '_> {
 
     fn matrix(&mut self, name: &str, k: usize, n: usize) -> Result<Matrix, Error> {
         let tensor = self.tensor(name, &[k, n])?;
-        let weight_type = weight_type(tensor)?;
         let bytes = self.gguf.bytes(tensor);
+        let (weight_type, source) = self.source(tensor, &bytes)?;
         // A turn for each: other models go on answering while this one is packed.
         let turn = self.team.take_turn();
-        let matrix = Matrix::new(&turn, weight_type, n, k, Arc::new(bytes.clone()))
+        let matrix = Matrix::new(&turn, weight_type, n, k, source)
             .map_err(|problem| no_matrix(tensor, problem))?;
         drop(turn);
-        if matrix.takes_quantized() {
-            // It is packed: the file's pages would be a second copy.
+        if self.form == Form::Decoded || matrix.takes_quantized() {
+            // It was copied: the file's pages would be a second copy.
             if let Err(error) = bytes.release() {
                 tracing::debug!(%error, name, "the file's pages stay in memory");
             }
         }
         self.took(tensor);
         Ok(matrix)
+    }
+
+    /// A matrix's rows in the form that is wanted, and their type then.
+    fn source(
+        &self,
+        tensor: &TensorInfo,
+        bytes: &TensorBytes,
+    ) -> Result<(WeightType, Arc<dyn WeightBytes>), Error> {
+        let weight_type = weight_type(tensor)?;
+        if self.form == Form::AsInFile {
+            return Ok((weight_type, Arc::new(bytes.clone())));
+        }
+        // The shape was checked: it has two dimensions.
+        let k = usize::try_from(tensor.dims[0]).unwrap_or(usize::MAX);
+        let decoded =
+            Decoded::new(weight_type, k, bytes).map_err(|problem| no_matrix(tensor, problem))?;
+        Ok((WeightType::F32, Arc::new(decoded)))
     }
 
     /// A tensor of one dimension, whatever its type, as floats.

@@ -142,6 +142,11 @@ impl Text {
         self.tokenizer.encode(text, special_tokens, framing)
     }
 
+    /// The token that begins every text, if the model wants one.
+    pub fn beginning(&self) -> Option<TokenId> {
+        self.tokenizer.beginning()
+    }
+
     /// The text of tokens: what a [`Detokenizer`] gives for them, all at once.
     pub fn decode(&self, token_ids: &[TokenId]) -> String {
         let mut detokenizer = self.detokenizer();

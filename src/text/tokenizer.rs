@@ -110,7 +110,7 @@ impl Tokenizer {
         Ok(match framing {
             Framing::Bare => tokens,
             Framing::AsTheModelWants => {
-                let bos = self.vocabulary.bos.filter(|_| self.adds_bos);
+                let bos = self.beginning();
                 let eos = self.vocabulary.eos.filter(|_| self.adds_eos);
                 bos.into_iter().chain(tokens).chain(eos).collect()
             }
@@ -123,12 +123,17 @@ impl Tokenizer {
     /// Errors: the prompt is too long.
     pub(super) fn encode_prompt(&self, prompt: &str) -> Result<Vec<TokenId>, Error> {
         let mut tokens = self.unframed(prompt, SpecialTokens::Parse, unquote)?;
-        if let Some(bos) = self.vocabulary.bos.filter(|_| self.adds_bos)
+        if let Some(bos) = self.beginning()
             && tokens.first() != Some(&bos)
         {
             tokens.insert(0, bos);
         }
         Ok(tokens)
+    }
+
+    /// The token in front of every text, if the model wants one.
+    pub(super) fn beginning(&self) -> Option<TokenId> {
+        self.vocabulary.bos.filter(|_| self.adds_bos)
     }
 
     fn unframed(

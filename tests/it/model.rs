@@ -15,7 +15,7 @@ use ingle_kernels::{Isa, Team};
 use crate::gguf_file::{GgufFile, TinyLlama};
 
 /// A model and what the cache's blocks are lent to.
-struct Bench {
+pub(crate) struct Bench {
     model: Model,
     free: Vec<u32>,
 }
@@ -53,7 +53,7 @@ fn load_file(file: &GgufFile) -> Result<Model, Error> {
 }
 
 impl Bench {
-    fn new(gguf: &Gguf, n_threads: usize) -> Self {
+    pub(crate) fn new(gguf: &Gguf, n_threads: usize) -> Self {
         let model = load(gguf, LIMITS, team(n_threads)).unwrap();
         // Taken from the end: a sequence's blocks do not lie in order.
         let n_blocks = u32::try_from(LIMITS.n_blocks).unwrap();
@@ -106,7 +106,7 @@ impl Bench {
     }
 
     /// The logits of every position, computed in chunks of the given sizes.
-    fn logits(&mut self, tokens: &[u32], chunks: &[usize]) -> Vec<Vec<f32>> {
+    pub(crate) fn logits(&mut self, tokens: &[u32], chunks: &[usize]) -> Vec<Vec<f32>> {
         let mut sequence = self.sequence(tokens);
         let mut logits = Vec::new();
         for &chunk in chunks {
