@@ -1,8 +1,10 @@
 //! Weights laid out for the products: 16 rows side by side, so that a vector has a row in each lane.
 //!
 //! A strip is 16 rows, block after block. Within a block of a strip every 4-byte word stands 16 times
-//! in a row, once for each weight row; the one 2-byte float of blocks whose size is no multiple of 4
-//! does likewise, in its place. Nothing but the order of bytes changes, so a row can be read back.
+//! in a row, once for each weight row. The words stand in the order in which products read them: what
+//! is read to and fro, no processor fetches ahead. The one 2-byte float of blocks whose size is no
+//! multiple of 4 stands first: in blocks of 32 weights as it is, in those of 256 as a word, so that
+//! what follows keeps its alignment. Nothing but the order of bytes changes: a row can be read back.
 
 use crate::memory::Memory;
 use crate::team::Disjoint;
@@ -28,7 +30,7 @@ impl Packed {
     pub(crate) fn new(turn: &Turn<'_>, weight_type: WeightType, n: usize, rows: &[u8]) -> Self {
         let block_bytes = weight_type.block_bytes();
         let row_bytes = rows.len() / n.max(1);
-        let strip_bytes = row_bytes * STRIP_ROWS;
+        let strip_bytes = row_bytes / block_bytes * strip_block_bytes(block_bytes);
         let n_strips = n.div_ceil(STRIP_ROWS);
         let mut bytes = Memory::zeroed(n_strips * strip_bytes + ALIGNMENT);
         let memory = bytes.bytes_mut();
@@ -67,61 +69,101 @@ impl Packed {
     }
 }
 
-/// Where the 2-byte float of a block stands, if it has one: in front of blocks of 32 weights, at the
-/// end of blocks of 256.
-const fn odd_half(block_bytes: usize) -> Option<usize> {
-    match block_bytes % 4 {
-        2 if block_bytes < 64 => Some(0),
-        2 => Some(block_bytes - 2),
-        _ => None,
+/// Bytes of a block that stand together in a strip.
+type Piece = std::ops::Range<usize>;
+
+/// The pieces of a block, in a strip's order.
+const fn pieces(block_bytes: usize) -> &'static [Piece] {
+    match block_bytes {
+        // Q2_K: scale and minimum, sub-scales, quants.
+        84 => &[80..84, 0..16, 16..80],
+        // Q3_K: scale, sub-scales, third bits, quants.
+        110 => &[108..110, 96..108, 0..32, 32..96],
+        // Q6_K: scale, sub-scales, then for each half the upper bits and the nibbles.
+        210 => &[208..210, 192..208, 128..160, 0..64, 160..192, 64..128],
+        18 => &[0..2, 2..18],
+        22 => &[0..2, 2..22],
+        34 => &[0..2, 2..34],
+        20 => &[0..20],
+        24 => &[0..24],
+        144 => &[0..144],
+        _ => &[0..176],
     }
 }
 
-/// Where the element at byte `at` of a block stands in a strip's block, for the first row: every byte
-/// stands 16 times, whatever the width of its element.
+/// Bytes that a block takes in a strip, for one row.
+pub(crate) const fn packed_bytes(block_bytes: usize) -> usize {
+    if block_bytes > 64 {
+        block_bytes.next_multiple_of(4)
+    } else {
+        block_bytes
+    }
+}
+
+/// Bytes of a strip's block.
+pub(crate) const fn strip_block_bytes(block_bytes: usize) -> usize {
+    place(packed_bytes(block_bytes))
+}
+
+/// Where the element at byte `at` of a packed block stands in a strip's block, for the first row: every
+/// byte stands 16 times, whatever the width of its element.
 pub(crate) const fn place(at: usize) -> usize {
     at * STRIP_ROWS
 }
 
 /// Puts a row's bytes into their places.
 fn pack_row(row: &[u8], row_idx: usize, block_bytes: usize, strip: &mut [u8]) {
-    let blocks = row.chunks_exact(block_bytes);
-    for (block, packed) in blocks.zip(strip.chunks_exact_mut(block_bytes * STRIP_ROWS)) {
-        let (half, words, words_place) = split(block_bytes);
-        if let Some(at) = half {
-            let place = place(at) + 2 * row_idx;
-            packed[place..place + 2].copy_from_slice(&block[at..at + 2]);
-        }
-        let packed = packed[words_place..].as_chunks_mut::<4>().0;
-        let lanes = packed.iter_mut().skip(row_idx).step_by(STRIP_ROWS);
-        for (packed, word) in lanes.zip(block[words].as_chunks::<4>().0) {
-            *packed = *word;
+    let strip_blocks = strip.chunks_exact_mut(strip_block_bytes(block_bytes));
+    for (block, packed) in row.chunks_exact(block_bytes).zip(strip_blocks) {
+        let mut at = 0;
+        for piece in pieces(block_bytes) {
+            let bytes = &block[piece.clone()];
+            if let Ok(half) = <[u8; 2]>::try_from(bytes) {
+                let width = half_width(block_bytes);
+                let place = place(at) + width * row_idx;
+                packed[place..place + 2].copy_from_slice(&half);
+                at += width;
+                continue;
+            }
+            let lanes = packed[place(at)..].as_chunks_mut::<4>().0.iter_mut();
+            for (packed, word) in lanes
+                .skip(row_idx)
+                .step_by(STRIP_ROWS)
+                .zip(bytes.as_chunks().0)
+            {
+                *packed = *word;
+            }
+            at += bytes.len();
         }
     }
+}
+
+/// Bytes from one row's 2-byte float to the next row's.
+const fn half_width(block_bytes: usize) -> usize {
+    if block_bytes > 64 { 4 } else { 2 }
 }
 
 /// Reads block `block_idx` of a strip's row back.
 pub(crate) fn read_block(strip: &[u8], row_idx: usize, block_idx: usize, block: &mut [u8]) {
     let block_bytes = block.len();
-    let packed = &strip[block_idx * block_bytes * STRIP_ROWS..][..block_bytes * STRIP_ROWS];
-    let (half, words, words_place) = split(block_bytes);
-    if let Some(at) = half {
-        let place = place(at) + 2 * row_idx;
-        block[at..at + 2].copy_from_slice(&packed[place..place + 2]);
-    }
-    let packed = packed[words_place..].as_chunks::<4>().0;
-    let lanes = packed.iter().skip(row_idx).step_by(STRIP_ROWS);
-    for (word, packed) in block[words].as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
-        *word = *packed;
-    }
-}
-
-/// Where a block's odd half stands, which of its bytes are words, and where those begin in a strip.
-fn split(block_bytes: usize) -> (Option<usize>, std::ops::Range<usize>, usize) {
-    match odd_half(block_bytes) {
-        Some(0) => (Some(0), 2..block_bytes, place(2)),
-        Some(at) => (Some(at), 0..at, 0),
-        None => (None, 0..block_bytes, 0),
+    let strip_block_bytes = strip_block_bytes(block_bytes);
+    let packed = &strip[block_idx * strip_block_bytes..][..strip_block_bytes];
+    let mut at = 0;
+    for piece in pieces(block_bytes) {
+        let bytes = &mut block[piece.clone()];
+        if bytes.len() == 2 {
+            let width = half_width(block_bytes);
+            let place = place(at) + width * row_idx;
+            bytes.copy_from_slice(&packed[place..place + 2]);
+            at += width;
+            continue;
+        }
+        let lanes = packed[place(at)..].as_chunks::<4>().0.iter();
+        let words = bytes.as_chunks_mut().0.iter_mut();
+        for (word, packed) in words.zip(lanes.skip(row_idx).step_by(STRIP_ROWS)) {
+            *word = *packed;
+        }
+        at += bytes.len();
     }
 }
 
@@ -155,15 +197,17 @@ mod tests {
             }
             let strip = packed.strip(1);
             assert_eq!(strip.as_ptr().align_offset(ALIGNMENT), 0);
-            let at = if odd_half(block_bytes) == Some(0) {
-                2
-            } else {
-                4
-            };
+            // A word of the last piece.
+            let (piece, at) = (
+                pieces(block_bytes).last().unwrap(),
+                packed_bytes(block_bytes),
+            );
+            let at = at - piece.len();
             for row_idx in 0..STRIP_ROWS {
                 let row = &bytes[(STRIP_ROWS + row_idx) * row_bytes..];
                 let place = place(at) + 4 * row_idx;
-                assert_eq!(strip[place..place + 4], row[at..at + 4], "{weight_type:?}");
+                let expected = &row[piece.start..piece.start + 4];
+                assert_eq!(strip[place..place + 4], *expected, "{weight_type:?}");
             }
         }
     }

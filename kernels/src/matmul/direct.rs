@@ -6,7 +6,7 @@ use super::vector::Vector;
 use crate::quantize::ActGroup;
 
 /// How far ahead weights are asked for.
-const PREFETCH_BYTES: usize = 16384;
+const PREFETCH_BYTES: usize = 4096;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
@@ -82,10 +82,12 @@ pub(super) fn add_strip<P: Packing, V: Arithmetic, const M: usize>(
     }
 }
 
-/// Asks for weights further on, as many as a group has: super-blocks are read to and fro, which no
-/// processor foresees, and none foresees the next page.
+/// Asks for weights further on, as many as a group has: no processor foresees the next page.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled for the caller's instructions")]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instructions"
+)]
 fn prefetch<P: Packing, V: Vector>(rows: Rows<'_, V>, group_idx: usize) {
     let group_bytes = P::STRIP_BLOCK_BYTES / P::GROUPS / V::PARTS;
     let place = (group_idx * V::PARTS + rows.part()) * group_bytes;
@@ -127,7 +129,9 @@ fn add_group<P: Packing, V: Arithmetic, const GROUP: usize, const M: usize>(
     totals: &mut [V::Floats; M],
 ) {
     if GROUP < P::RUN_GROUPS {
-        prefetch::<P, V>(rows, run * P::RUN_GROUPS + GROUP);
+        if P::PREFETCH {
+            prefetch::<P, V>(rows, run * P::RUN_GROUPS + GROUP);
+        }
         let quants = P::quants::<V, GROUP>(rows, run);
         let mut groups = [&acts[0][GROUP]; M];
         for (group, row) in groups.iter_mut().zip(acts) {

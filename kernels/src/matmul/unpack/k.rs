@@ -1,4 +1,4 @@
-//! Super-blocks of 256 weights.
+//! Super-blocks of 256 weights, their words in the order of `crate::pack`.
 #![expect(
     clippy::inline_always,
     reason = "compiled for the caller's instructions"
@@ -114,7 +114,7 @@ fn sub_scales<V: Vector>(words: [V; 4], scale: V::Floats, part: usize, groups: &
 
 /// Implements [`Packing`] where two functions do the work.
 macro_rules! packing {
-    ($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $runs:literal x $groups:literal, $scales:ident, $quants:ident) => {
+    ($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $runs:literal x $groups:literal, prefetch: $prefetch:literal, $scales:ident, $quants:ident) => {
         $(#[$meta])*
         pub(in crate::matmul) struct $name;
 
@@ -123,6 +123,7 @@ macro_rules! packing {
             const BLOCK_BYTES: usize = $bytes;
             const RUNS: usize = $runs;
             const RUN_GROUPS: usize = $groups;
+            const PREFETCH: bool = $prefetch;
 
             #[inline(always)]
             fn scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
@@ -139,8 +140,8 @@ macro_rules! packing {
 
 #[inline(always)]
 fn q2_scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
-    let subs = rows.quads(0);
-    let [scale, min] = rows.word(80).half_pairs();
+    let [scale, min] = rows.word(0).half_pairs();
+    let subs = rows.quads(4);
     let bias = min.negate();
     for (group_idx, group) in groups.iter_mut().enumerate() {
         let pair = sub_pair(subs, group_idx);
@@ -155,7 +156,7 @@ fn q2_scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
 
 #[inline(always)]
 fn q2<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let mut quants = rows.octets(16 + 32 * run);
+    let mut quants = rows.octets(20 + 32 * run);
     for quants in &mut quants {
         *quants = bits(*quants, 3, 2 * GROUP, 0);
     }
@@ -171,20 +172,21 @@ fn q3_sub_scales<V: Vector>(low: V, low_shift: usize, high: V, high_shift: usize
 
 #[inline(always)]
 fn q3_scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
-    let (low, middle, high) = (rows.word(96), rows.word(100), rows.word(104));
+    let (low, middle, high) = (rows.word(4), rows.word(8), rows.word(12));
     let words = [
         q3_sub_scales(low, 0, high, 0),
         q3_sub_scales(middle, 0, high, 2),
         q3_sub_scales(low, 4, high, 4),
         q3_sub_scales(middle, 4, high, 6),
     ];
-    sub_scales(words, rows.odd_half(108), rows.part(), groups);
+    let [scale, _] = rows.word(0).half_pairs();
+    sub_scales(words, scale, rows.part(), groups);
 }
 
 #[inline(always)]
 fn q3<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let third_bits = rows.octets(0);
-    let mut quants = rows.octets(32 + 32 * run);
+    let third_bits = rows.octets(16);
+    let mut quants = rows.octets(48 + 32 * run);
     for (quants, third_bits) in quants.iter_mut().zip(third_bits) {
         let third = if run == 0 {
             bits(third_bits, 1, GROUP, 2)
@@ -219,13 +221,14 @@ fn q5<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
 
 #[inline(always)]
 fn q6_scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
-    sub_scales(rows.quads(192), rows.odd_half(208), rows.part(), groups);
+    let [scale, _] = rows.word(0).half_pairs();
+    sub_scales(rows.quads(4), scale, rows.part(), groups);
 }
 
 #[inline(always)]
 fn q6<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let high_bits = rows.octets(128 + 32 * run);
-    let mut quants = rows.octets(64 * run + 32 * (GROUP % 2));
+    let high_bits = rows.octets(20 + 96 * run);
+    let mut quants = rows.octets(52 + 96 * run + 32 * (GROUP % 2));
     for (quants, high_bits) in quants.iter_mut().zip(high_bits) {
         let low = bits(*quants, 15, 4 * (GROUP / 2), 0);
         *quants = low.or(bits(high_bits, 3, 2 * GROUP, 4));
@@ -235,21 +238,21 @@ fn q6<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
 
 packing!(
     /// Scales and minima of 16 weights, 256 quants of two bits.
-    Q2K: 84 bytes, SubTwos, 2 x 4, q2_scales, q2
+    Q2K: 84 bytes, SubTwos, 2 x 4, prefetch: true, q2_scales, q2
 );
 packing!(
     /// Third bits, quants of two bits, scales of 16 weights.
-    Q3K: 110 bytes, SubThrees, 2 x 4, q3_scales, q3
+    Q3K: 110 bytes, SubThrees, 2 x 4, prefetch: true, q3_scales, q3
 );
 packing!(
     /// Scales and minima of 32 weights, nibbles.
-    Q4K: 144 bytes, BiasedNibbles, 4 x 2, scales, q4
+    Q4K: 144 bytes, BiasedNibbles, 4 x 2, prefetch: true, scales, q4
 );
 packing!(
     /// Scales and minima of 32 weights, fifth bits, nibbles.
-    Q5K: 176 bytes, BiasedFives, 4 x 2, scales, q5
+    Q5K: 176 bytes, BiasedFives, 4 x 2, prefetch: true, scales, q5
 );
 packing!(
     /// Nibbles, upper bits, scales of 16 weights.
-    Q6K: 210 bytes, SubSixes, 2 x 4, q6_scales, q6
+    Q6K: 210 bytes, SubSixes, 2 x 4, prefetch: false, q6_scales, q6
 );
