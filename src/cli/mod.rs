@@ -1,6 +1,7 @@
 //! F9: the program's verbs.
 
 mod app;
+mod bench;
 mod chat;
 mod fetch_bar;
 mod inspect;
@@ -83,6 +84,9 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Measure this machine and the engine on it; make models to measure with.
+    #[command(subcommand)]
+    Bench(bench::BenchVerb),
 }
 
 #[derive(Args, Debug)]
@@ -144,6 +148,11 @@ fn start(cli: Cli) -> anyhow::Result<()> {
             inspect::run(file, &mut out)
         };
     }
+    if let Verb::Bench(verb) = &cli.verb
+        && bench::run_without_settings(verb, &mut io::stdout().lock())?
+    {
+        return Ok(());
+    }
     let config = Config::load(&flags(&cli), cli.settings.config.as_deref())?;
     // A chat's screen is for the chat; a server tells what it does.
     let level = match cli.verb {
@@ -197,7 +206,7 @@ async fn run_verb(verb: Verb, config: Config) -> anyhow::Result<()> {
             let (catalog, store) = app::library(&config)?;
             models::rm(&model, &catalog, &store, &mut io::stdout())
         }
-        // Needs no configuration: done before.
-        Verb::Inspect { .. } => Ok(()),
+        // Need no configuration, or no runtime: done before.
+        Verb::Inspect { .. } | Verb::Bench(_) => Ok(()),
     }
 }
