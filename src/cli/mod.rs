@@ -148,11 +148,6 @@ fn start(cli: Cli) -> anyhow::Result<()> {
             inspect::run(file, &mut out)
         };
     }
-    if let Verb::Bench(verb) = &cli.verb
-        && bench::run_without_settings(verb, &mut io::stdout().lock())?
-    {
-        return Ok(());
-    }
     let config = Config::load(&flags(&cli), cli.settings.config.as_deref())?;
     // A chat's screen is for the chat; a server tells what it does.
     let level = match cli.verb {
@@ -160,6 +155,10 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         _ => "error",
     };
     telemetry::init_logs(config.log_format, level);
+    if let Verb::Bench(verb) = &cli.verb {
+        // No other thread shall run beside what is timed.
+        return bench::run(verb, &config, &mut io::stdout().lock());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -206,7 +205,7 @@ async fn run_verb(verb: Verb, config: Config) -> anyhow::Result<()> {
             let (catalog, store) = app::library(&config)?;
             models::rm(&model, &catalog, &store, &mut io::stdout())
         }
-        // Need no configuration, or no runtime: done before.
+        // Need no runtime: done before.
         Verb::Inspect { .. } | Verb::Bench(_) => Ok(()),
     }
 }

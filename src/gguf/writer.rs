@@ -7,9 +7,9 @@ use super::tensor_type::TensorType;
 use super::value::{Value, ValueType};
 
 /// What tensors are aligned to: GGUF's default, so that no key has to say it. Units: bytes.
-const ALIGNMENT: u64 = 32;
+const ALIGNMENT: usize = 32;
 /// As much padding as there can be.
-const ZEROS: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
+const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
 
 /// A GGUF file of version 3 to be: its keys, then its tensors, in the order they were named.
 #[derive(Debug, Default)]
@@ -73,14 +73,14 @@ impl Writer {
             let len = dims.first().copied().unwrap_or_default();
             let (ty, block_len) = (ty.name(), ty.block_len());
             let (tensor, dims) = (name.to_owned(), dims.to_vec());
-            match len.is_multiple_of(block_len) {
-                true => HeaderError::Overflow { tensor, dims },
-                false => HeaderError::RowLen {
-                    tensor,
-                    len,
-                    ty,
-                    block_len,
-                },
+            if len.is_multiple_of(block_len) {
+                return HeaderError::Overflow { tensor, dims };
+            }
+            HeaderError::RowLen {
+                tensor,
+                len,
+                ty,
+                block_len,
             }
         })?;
         self.tensors.push(NewTensor {
@@ -133,7 +133,7 @@ impl Writer {
             header.extend(tensor.dims.iter().flat_map(|dim| dim.to_le_bytes()));
             header.extend(tensor.ty.id().to_le_bytes());
             header.extend(offset.to_le_bytes());
-            offset += tensor.n_bytes.next_multiple_of(ALIGNMENT);
+            offset += tensor.n_bytes + padding(tensor.n_bytes).len() as u64;
         }
         header
     }
@@ -159,7 +159,7 @@ impl Write for Counted<'_> {
 
 /// The zeros behind `n_bytes` up to where the next tensor may start.
 fn padding(n_bytes: u64) -> &'static [u8] {
-    let n_zeros = n_bytes.next_multiple_of(ALIGNMENT) - n_bytes;
+    let n_zeros = n_bytes.next_multiple_of(ALIGNMENT as u64) - n_bytes;
     &ZEROS[..usize::try_from(n_zeros).unwrap_or_default()]
 }
 
@@ -219,7 +219,7 @@ mod tests {
         writer.tensor("first", q8_0, &[32, 1]).unwrap();
         writer.tensor("second", q8_0, &[64, 3]).unwrap();
         let read = file(&writer, 1);
-        assert_eq!(read.metadata().u32("one"), Ok(7));
+        assert_eq!(read.metadata().u32("one").unwrap(), 7);
         let second = read.tensor("second").unwrap();
         assert_eq!(
             (&*second.dims, second.ty, second.n_bytes()),
@@ -232,7 +232,7 @@ mod tests {
             copy.key(key, read.metadata().value(key).unwrap().unwrap());
         }
         let copy = file(&copy, 0);
-        assert_eq!(copy.metadata().f32("half"), Ok(0.5));
+        assert_eq!(copy.metadata().f32("half").unwrap(), 0.5);
         let texts: Vec<&[u8]> = copy.metadata().strings("texts").unwrap().iter().collect();
         assert_eq!(texts, [&b"a"[..], b"", b"long"]);
     }

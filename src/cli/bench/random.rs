@@ -47,9 +47,8 @@ impl Random {
     /// About normal, of mean 0 and deviation 1: the sum of four even numbers.
     fn normal(&mut self) -> f32 {
         let bits = self.next();
-        let sum: u32 = (0..4)
-            .map(|quarter| (bits >> (16 * quarter)) as u16)
-            .map(u32::from)
+        let sum: u64 = (0..4)
+            .map(|quarter| (bits >> (16 * quarter)) & 0xffff)
             .sum();
         // Four of deviation 65536 / √12 each, and of mean 32767.5.
         (sum as f32 - 131_070.0) / 37_837.2
@@ -70,7 +69,7 @@ impl Random {
 
 /// The standard deviation of quants of 0..=`most`.
 fn quant_deviation(most: u8) -> f32 {
-    (f32::from(most) + 1.0) / 2.0 / REACH
+    f32::midpoint(f32::from(most), 1.0) / REACH
 }
 
 /// Random blocks of one type.

@@ -63,7 +63,7 @@ async fn settings_that_cannot_be_are_named_with_their_place() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_verb_has_help() {
     let ground = Ground::new();
-    for verb in ["run", "serve", "pull", "list", "rm", "inspect"] {
+    for verb in ["run", "serve", "pull", "list", "rm", "inspect", "bench"] {
         let help = ground.run(&[verb, "--help"]).await;
         assert_eq!((help.code, &*help.err), (Some(0), ""), "{verb}");
         assert!(help.out.contains("Usage: ingle"), "{}", help.out);
