@@ -26,6 +26,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from workers import PEERS
+
 # Between two turns: threads that wait for work by spinning go to sleep meanwhile.
 PAUSE_SECONDS = 0.3
 
@@ -190,10 +192,13 @@ def main():
     parser.add_argument("-d", default="0", help="depths")
     parser.add_argument("-b", default="1", help="batches")
     parser.add_argument("--all-pairs", action="store_true", help="every depth with every batch")
-    parser.add_argument("--peers", default="llama.cpp,xllamacpp,openvino,mistralrs")
+    parser.add_argument("--peers", default=",".join(PEERS), help="some of %(default)s")
     parser.add_argument("--patience", type=float, default=3600, help="seconds to wait for one answer")
     parser.add_argument("--json", metavar="FILE", help="write everything there too")
     args = parser.parse_args()
+    for name in args.peers.split(","):
+        if name not in PEERS:
+            parser.error(f"--peers has no {name!r}: name some of {','.join(PEERS)}")
 
     engines, not_started = {}, {}
     try:
