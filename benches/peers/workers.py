@@ -157,7 +157,8 @@ class XLlamaCpp:
 
 
 class OpenVino:
-    """OpenVINO GenAI, which reads some GGUF files itself; the rates are its own."""
+    """OpenVINO GenAI, which reads some GGUF files itself (with a SentencePiece vocabulary it ends with
+    `map::at`: write models with the vocabulary of a byte-level one); the rates are its own."""
 
     def __init__(self, model, n_threads, points):
         import openvino_genai

@@ -4,7 +4,7 @@ use ingle_kernels::limits::Limits;
 
 use super::points::{Point, Test};
 use crate::gguf::Gguf;
-use crate::model::ModelConfig;
+use crate::model::{BLOCK_LEN, Limits as CacheLimits, Memory, ModelConfig};
 
 /// What steps of a model read and multiply.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +34,8 @@ pub(super) struct Reached {
 }
 
 impl Cost {
-    /// What a step of the model in `gguf` costs.
-    pub(super) fn new(gguf: &Gguf, config: &ModelConfig) -> Self {
+    /// What a step of the model in `gguf` costs with a cache of `limits`.
+    pub(super) fn new(gguf: &Gguf, config: &ModelConfig, limits: &CacheLimits) -> Self {
         const EMBEDDING: &str = "token_embd.weight";
         const OUTPUT: &str = "output.weight";
         let output = if gguf.tensor(OUTPUT).is_some() {
@@ -43,13 +43,13 @@ impl Cost {
         } else {
             EMBEDDING
         };
+        let kv_bytes = Memory::estimate(gguf, config, limits).kv_bytes;
+        let n_positions = (limits.n_blocks * BLOCK_LEN) as u64;
         let mut cost = Self {
             weight_bytes: 0,
             multiply_adds_per_token: 0,
             multiply_adds_per_logits: 0,
-            kv_bytes_per_position: (config.n_kv_heads * config.head_dim * config.n_layers) as u64
-                * 2
-                * 2,
+            kv_bytes_per_position: kv_bytes / n_positions.max(1),
             window: config.sliding_window.unwrap_or(u32::MAX),
         };
         for tensor in gguf.tensors() {

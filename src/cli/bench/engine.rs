@@ -111,7 +111,7 @@ pub(super) fn run(args: &EngineArgs, config: &Config, out: &mut dyn Write) -> an
         isa: isa.name(),
         n_threads: team.n_threads(),
         n_chunk: bench.n_chunk,
-        cost: Cost::new(&bench.gguf, &bench.config),
+        cost: Cost::new(&bench.gguf, &bench.config, &bench.limits),
         limits_before: limits,
         limits_after: limits,
         samples: Vec::new(),
