@@ -12,6 +12,7 @@ mod elementary;
 mod error;
 mod half_floats;
 pub mod isa;
+pub mod limits;
 pub mod matmul;
 mod memory;
 pub mod norm;

@@ -93,7 +93,7 @@ impl App {
 }
 
 /// The form of keys and values, as the network knows it.
-fn kv_type(config: &Config) -> KvType {
+pub(super) fn kv_type(config: &Config) -> KvType {
     match config.kv_type {
         config::KvType::F16 => KvType::F16,
         config::KvType::Int8 => KvType::Int8,

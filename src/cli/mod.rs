@@ -1,6 +1,7 @@
 //! F9: the program's verbs.
 
 mod app;
+mod bench;
 mod chat;
 mod fetch_bar;
 mod inspect;
@@ -89,6 +90,9 @@ enum Verb {
     },
     /// Measure how well a model predicts a text, and how far from f32 it computes.
     Perplexity(perplexity::PerplexityArgs),
+    /// Measure this machine and the engine on it; make models to measure with.
+    #[command(subcommand)]
+    Bench(bench::BenchVerb),
 }
 
 #[derive(Args, Debug)]
@@ -165,6 +169,10 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         _ => "error",
     };
     telemetry::init_logs(config.log_format, level);
+    if let Verb::Bench(verb) = &cli.verb {
+        // No other thread shall run beside what is timed.
+        return bench::run(verb, &config, &mut io::stdout().lock());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -213,7 +221,7 @@ async fn run_verb(verb: Verb, config: Config) -> anyhow::Result<()> {
             models::rm(&model, &catalog, &store, &mut io::stdout())
         }
         Verb::Perplexity(args) => Box::pin(perplexity::run(args, config)).await,
-        // Needs no configuration: done before.
-        Verb::Inspect { .. } => Ok(()),
+        // Need no runtime: done before.
+        Verb::Inspect { .. } | Verb::Bench(_) => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! GGUF model files: checked as a whole when opened, then read in place.
+//! GGUF model files: checked as a whole when opened, then read in place; and written.
 //!
 //! GGUF is a header (keys with values, a directory of tensors) followed by the tensors' bytes.
 //! Files come from strangers, so nothing reaches the floors above that was not checked: every length
@@ -21,6 +21,7 @@ mod source;
 mod tensor;
 mod tensor_type;
 mod value;
+mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub use source::TensorBytes;
 pub use tensor::TensorInfo;
 pub use tensor_type::TensorType;
 pub use value::{Array, Value, ValueType};
+pub use writer::{NewTensor, Writer};
 
 use header::Header;
 use shards::Split;

@@ -143,6 +143,27 @@ impl TensorType {
     }
 }
 
+impl From<WeightType> for TensorType {
+    fn from(weight: WeightType) -> Self {
+        let place = match weight {
+            WeightType::F32 => 0,
+            WeightType::F16 => 1,
+            WeightType::Q4_0 => 2,
+            WeightType::Q4_1 => 3,
+            WeightType::Q5_0 => 4,
+            WeightType::Q5_1 => 5,
+            WeightType::Q8_0 => 6,
+            WeightType::Q2K => 8,
+            WeightType::Q3K => 9,
+            WeightType::Q4K => 10,
+            WeightType::Q5K => 11,
+            WeightType::Q6K => 12,
+            WeightType::BF16 => 28,
+        };
+        Self(&TABLE[place])
+    }
+}
+
 impl PartialEq for TensorType {
     fn eq(&self, other: &Self) -> bool {
         self.0.id == other.0.id
@@ -176,6 +197,7 @@ mod tests {
             };
             assert_eq!(ty.block_len(), weight.block_len() as u64, "{ty}");
             assert_eq!(ty.block_bytes(), weight.block_bytes() as u64, "{ty}");
+            assert_eq!(TensorType::from(weight), ty);
         }
     }
 

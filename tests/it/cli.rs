@@ -1,5 +1,6 @@
 //! The program as a person runs it.
 
+mod bench;
 mod perplexity;
 mod run;
 mod serve;

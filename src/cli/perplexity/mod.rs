@@ -136,7 +136,7 @@ fn measure(
     let source = Loading {
         gguf: &gguf,
         shape: &shape,
-        limits: network::limits(chunk_len),
+        limits: network::limits(chunk_len, app::kv_type(config)),
         team: &team,
     };
     source.check_memory(args.against, config)?;

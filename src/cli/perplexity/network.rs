@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::chat::TokenId;
-use crate::model::{BLOCK_LEN, Batch, Limits, Logits, Model};
+use crate::model::{BLOCK_LEN, Batch, KvType, Limits, Logits, Model};
 
 /// Tokens of a step, and so rows of logits: the rows of 128 tokens already fill the processor, and
 /// those of a whole chunk would take hundreds of megabytes. How a prompt is cut changes no bit.
@@ -19,12 +19,13 @@ pub(super) struct Network {
 }
 
 /// The largest step and the cache for chunks of so many tokens.
-pub(super) fn limits(chunk_len: usize) -> Limits {
+pub(super) fn limits(chunk_len: usize, kv_type: KvType) -> Limits {
     let step = STEP_TOKENS.min(chunk_len);
     Limits {
         max_batch_tokens: step,
         max_logit_rows: step,
         n_blocks: chunk_len.div_ceil(BLOCK_LEN),
+        kv_type,
     }
 }
 

@@ -71,6 +71,7 @@ async fn every_verb_has_help() {
         "rm",
         "inspect",
         "perplexity",
+        "bench",
     ] {
         let help = ground.run(&[verb, "--help"]).await;
         assert_eq!((help.code, &*help.err), (Some(0), ""), "{verb}");
