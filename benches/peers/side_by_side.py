@@ -18,6 +18,7 @@ one name fewer --peers.
 """
 import argparse
 import json
+import os
 import select
 import statistics
 import subprocess
@@ -201,12 +202,14 @@ def main():
             parser.error(f"--peers has no {name!r}: name some of {','.join(PEERS)}")
 
     engines, not_started = {}, {}
+    # On a machine with other work, engines whose threads wait for each other by spinning lose most.
+    load = os.getloadavg()[0]
     try:
         engines, not_started = start_all(args, lambda first: first["points"])
         first = engines["ingle"].first
         model, limits, points = first["model"], first["limits"]["before"], first["points"]
         print(f"{Path(args.model).name}, {first['threads']} threads, Ingle on {first['isa']}, {args.r} rounds")
-        print(f"limits before: {said(limits)}")
+        print(f"limits before: {said(limits)}; load of the machine before: {load:.1f}")
         for name, why in not_started.items():
             print(f"{name} does not start: {why}")
         measured = []
@@ -224,7 +227,7 @@ def main():
         results = [summarise(*one, model, limits) for one in measured]
         print_reached(results)
         if args.json:
-            everything = {"head": first, "limits_after": after, "not_started": not_started, "results": results}
+            everything = {"load_before": load, "head": first, "limits_after": after, "not_started": not_started, "results": results}
             Path(args.json).write_text(json.dumps(everything, indent=1) + "\n")
     except Failed as failure:
         sys.exit(f"ingle: {failure}")
