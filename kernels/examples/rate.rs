@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ingle_kernels::matmul::{linear_f32, linear_quantized};
 use ingle_kernels::quantize::{quantize_rows, row_words};
-use ingle_kernels::{Isa, Matrix, Output, ShapeError, Team, Turn, WeightType};
+use ingle_kernels::{Isa, Matrix, Out, Output, Part, ShapeError, Team, Turn, WeightType};
 
 /// How long a rate is measured.
 const SPAN: Duration = Duration::from_millis(300);
@@ -60,13 +60,22 @@ fn product_rate(
     let bytes: Vec<u8> = (0..=255).cycle().take(n_bytes).collect();
     let w = Matrix::new(turn, weight_type, n, k, Arc::new(bytes))?;
     let x = vec![0.5; m * k];
-    let mut out = vec![0.0; m * n];
+    let mut values = vec![0.0; m * n];
+    let mut out = Out {
+        values: &mut values,
+        stride: n,
+        output: Output::Write,
+    };
+    let parts = [Part {
+        matrix: &w,
+        column: 0,
+    }];
     if !w.takes_quantized() {
-        return rate(|| linear_f32(turn, &w, &x, &mut out, Output::Write));
+        return rate(|| linear_f32(turn, &parts, &x, &mut out));
     }
     let mut acts = vec![0; m * row_words(k)];
     quantize_rows(turn, &x, k, &mut acts)?;
-    rate(|| linear_quantized(turn, &w, &acts, &mut out, Output::Write))
+    rate(|| linear_quantized(turn, &parts, &acts, &mut out))
 }
 
 /// Calls a second.

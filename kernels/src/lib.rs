@@ -8,6 +8,7 @@
 pub mod activation;
 pub mod attention;
 pub mod block;
+mod columns;
 mod elementary;
 mod error;
 mod half_floats;
@@ -25,8 +26,9 @@ mod testing;
 
 pub use attention::{AttentionArgs, KvShape, KvType};
 pub use block::WeightType;
+pub use columns::Columns;
 pub use error::ShapeError;
 pub use isa::{Isa, IsaError};
-pub use matmul::{Matrix, Output, WeightBytes};
+pub use matmul::{Matrix, Out, Output, Part, WeightBytes};
 pub use rope::RopeTable;
 pub use team::{Team, Turn};

@@ -10,8 +10,8 @@ use crate::{Isa, Turn};
 
 /// What the read rate is measured on: many times a last-level cache. Units: bytes.
 const BUFFER_BYTES: usize = 512 << 20;
-/// What a thread reads as one task. Units: 64-bit words.
-const TASK_WORDS: usize = 1 << 18;
+/// What a thread reads as one task. Units: floats.
+const TASK_FLOATS: usize = 1 << 19;
 /// How long a span of multiplying takes at least.
 const SPAN: Duration = Duration::from_millis(60);
 /// The best of so many spans, or passes over the buffer, counts.
@@ -42,15 +42,15 @@ impl Limits {
 /// Bytes a second at which all threads read a buffer of `n_bytes`.
 fn read_rate(turn: &Turn<'_>, n_bytes: usize) -> f64 {
     // Written once: pages that were only asked for are all the same page of zeros.
-    let words = vec![1_u64; n_bytes / 8];
-    let (tasks, _) = words.as_chunks::<TASK_WORDS>();
+    let floats = vec![1.0_f32; n_bytes / 4];
+    let (tasks, _) = floats.as_chunks::<TASK_FLOATS>();
     let isa = turn.isa();
     let pass = || {
         turn.run(tasks.len(), &|task_idx| {
             black_box(sum(isa, &tasks[task_idx]));
         });
     };
-    let pass_bytes = (tasks.len() * TASK_WORDS * 8) as f64;
+    let pass_bytes = (tasks.len() * TASK_FLOATS * 4) as f64;
     best(|| {
         let start = Instant::now();
         pass();
@@ -59,15 +59,16 @@ fn read_rate(turn: &Turn<'_>, n_bytes: usize) -> f64 {
 }
 
 vectorized! {
-    /// Sums words in 32 sums at once, so that no sum waits for the one before.
-    fn sum(words: &[u64]) -> u64 {
-        let mut sums = [0_u64; 32];
-        for chunk in words.as_chunks::<32>().0 {
-            for (sum, word) in sums.iter_mut().zip(chunk) {
-                *sum ^= word;
+    /// Sums floats in 64 sums at once, so that no sum waits for the one before. Floats, because a
+    /// compiler must leave the order of their sums alone: integers it gathers from far apart.
+    fn sum(floats: &[f32]) -> f32 {
+        let mut sums = [0.0_f32; 64];
+        for chunk in floats.as_chunks::<64>().0 {
+            for (sum, float) in sums.iter_mut().zip(chunk) {
+                *sum += float;
             }
         }
-        sums.into_iter().fold(0, |all, sum| all ^ sum)
+        sums.into_iter().sum()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Root-mean-square normalisation.
 
+use crate::block::GROUP_LEN;
 use crate::isa::vectorized;
+use crate::quantize::{quantize_row, row_words};
 use crate::team::Disjoint;
 use crate::{ShapeError, Turn};
 
@@ -41,6 +43,39 @@ pub fn rms_norm(
     Ok(())
 }
 
+/// Normalises rows and quantises them: the bits of [`rms_norm`] and then
+/// [`quantize_rows`](crate::quantize::quantize_rows), without a trip through memory.
+///
+/// Shapes: `weight` is `[n]`; `x` is `[m, n]`; `out` is `[m, row_words(n)]`.
+///
+/// # Errors
+/// [`ShapeError`] when `n` is not a multiple of 32 or a length does not match.
+pub fn rms_norm_quantized(
+    turn: &Turn<'_>,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [u32],
+) -> Result<(), ShapeError> {
+    let n = weight.len();
+    ShapeError::check_multiple("the length of a row", n, GROUP_LEN)?;
+    let m = x.len() / n;
+    ShapeError::check_length("x", x.len(), m * n)?;
+    ShapeError::check_length("out", out.len(), m * row_words(n))?;
+    let task_rows = TASK_VALUES.div_ceil(n);
+    let isa = turn.isa();
+    let out = Disjoint::new(out);
+    turn.run_with_scratch(m.div_ceil(task_rows), n, &|task_idx, normed| {
+        for row in task_idx * task_rows..m.min((task_idx + 1) * task_rows) {
+            // SAFETY: each row belongs to one task.
+            let out = unsafe { out.slice_mut(row * row_words(n)..(row + 1) * row_words(n)) };
+            norm_row(isa, &x[row * n..(row + 1) * n], weight, eps, normed);
+            quantize_row(isa, normed, out);
+        }
+    });
+    Ok(())
+}
+
 vectorized! {
     /// Normalises one row.
     fn norm_row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
@@ -67,6 +102,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
+    use crate::quantize::quantize_rows;
     use crate::testing::Random;
     use crate::{Isa, Team};
 
@@ -92,6 +128,14 @@ mod tests {
                     }
                 }
                 assert_eq!(first.get_or_insert_with(|| out.clone()), &out, "{isa:?}");
+                if n % 32 == 0 {
+                    let turn = team.take_turn();
+                    let mut expected = vec![0; m * row_words(n)];
+                    quantize_rows(&turn, &out, n, &mut expected).unwrap();
+                    let mut words = vec![1; expected.len()];
+                    rms_norm_quantized(&turn, &x, &weight, 1e-5, &mut words).unwrap();
+                    assert_eq!(words, expected, "{isa:?}");
+                }
             }
         }
     }

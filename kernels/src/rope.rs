@@ -92,7 +92,7 @@ fn narrow(value: f64) -> f32 {
 
 /// Rotates every head of every token to its position, in place.
 ///
-/// Shapes: `x` is `[positions.len(), n_heads, head_dim]`.
+/// Shapes: `x` is `[positions.len(), stride]`, a row beginning with `[n_heads, head_dim]`.
 ///
 /// # Errors
 /// [`ShapeError`] when a length does not match or a position is past the table.
@@ -100,13 +100,14 @@ pub fn rope(
     turn: &Turn<'_>,
     x: &mut [f32],
     n_heads: usize,
-    head_dim: usize,
+    stride: usize,
     positions: &[u32],
     table: &RopeTable,
 ) -> Result<(), ShapeError> {
-    ShapeError::check_length("a head", head_dim, table.head_dim)?;
+    let head_dim = table.head_dim;
     let token_len = n_heads * head_dim;
-    ShapeError::check_length("x", x.len(), positions.len() * token_len)?;
+    ShapeError::check_range("the end of a row's heads", token_len, stride + 1)?;
+    ShapeError::check_length("x", x.len(), positions.len() * stride)?;
     if let Some(&last) = positions.iter().max() {
         ShapeError::check_range("the position", last as usize, table.n_positions)?;
     }
@@ -116,7 +117,7 @@ pub fn rope(
     turn.run(positions.len().div_ceil(task_tokens), &|task_idx| {
         let first = task_idx * task_tokens;
         for (i, position) in positions[first..].iter().take(task_tokens).enumerate() {
-            let start = (first + i) * token_len;
+            let start = (first + i) * stride;
             // SAFETY: each token belongs to one task.
             let heads = unsafe { x.slice_mut(start..start + token_len) };
             rotate(isa, heads, head_dim, table.turns(*position));

@@ -2,7 +2,7 @@
 //! What differs between them is data in [`ModelConfig`].
 
 use candle_core::Tensor;
-use ingle_kernels::{AttentionArgs, KvShape, KvType, Matrix, Output, RopeTable, Turn};
+use ingle_kernels::{AttentionArgs, KvShape, KvType, Matrix, Output, Part, RopeTable, Turn};
 
 use super::batch::Batch;
 use super::config::ModelConfig;
@@ -84,59 +84,67 @@ impl Llama {
         let Step { turn, batch, .. } = step;
         let space = &self.workspace;
         let shape = self.kv_shape();
-        self.normalise(step, &layer.attn_norm)?;
-        let projections = [
-            (&layer.attn_q, &space.q),
-            (&layer.attn_k, &space.k),
-            (&layer.attn_v, &space.v),
-        ];
-        self.project(step, &space.normed, &projections, Output::Write)?;
-        for (heads, n_heads) in [
-            (&space.q, self.config.n_heads),
-            (&space.k, self.config.n_kv_heads),
-        ] {
-            heads.inplace_op1(&Rope {
-                turn,
-                n_heads,
-                head_dim: shape.head_dim,
-                positions: &batch.positions,
-                table: &self.rope,
-            })?;
-        }
+        let n_heads = self.config.n_heads;
+        let first_key = n_heads * shape.head_dim;
+        let stride = first_key + 2 * shape.n_kv_heads * shape.head_dim;
+        let projections = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
+        self.normalise(step, &layer.attn_norm, &projections)?;
+        self.project(step, &space.normed, &projections, &space.qkv)?;
+        // Keys follow queries.
+        space.qkv.inplace_op1(&Rope {
+            turn,
+            n_heads: n_heads + shape.n_kv_heads,
+            stride,
+            positions: &batch.positions,
+            table: &self.rope,
+        })?;
         let write = WriteKv {
             turn,
             shape,
+            stride,
+            first_key,
             slot_mapping: &batch.slot_mapping,
         };
-        cache.inplace_op3(&space.k, &space.v, &write)?;
+        cache.inplace_op2(&space.qkv, &write)?;
         let args = AttentionArgs {
             shape,
-            n_heads: self.config.n_heads,
+            n_heads,
             scale: 1.0 / (shape.head_dim as f32).sqrt(),
             sliding_window: self.config.sliding_window,
             positions: &batch.positions,
             cu_seqlens: &batch.cu_seqlens,
             block_tables: step.block_tables,
         };
-        let attention = PagedAttention { turn, args };
-        space.attended.inplace_op3(&space.q, cache, &attention)?;
-        let back = [(&layer.attn_output, &space.state)];
-        self.project(step, &space.attended, &back, Output::Add)
+        let attention = PagedAttention { turn, args, stride };
+        space.attended.inplace_op3(&space.qkv, cache, &attention)?;
+        self.quantize(
+            step.turn,
+            step.n_tokens(),
+            &space.attended,
+            &[&layer.attn_output],
+        )?;
+        self.add(step, &space.attended, &layer.attn_output)
     }
 
     /// The gated feed-forward layer, added to the residual stream.
     fn feed_forward(&self, step: Step<'_>, layer: &Layer) -> Result<(), Error> {
         let space = &self.workspace;
-        self.normalise(step, &layer.ffn_norm)?;
-        let projections = [(&layer.ffn_gate, &space.gate), (&layer.ffn_up, &space.up)];
-        self.project(step, &space.normed, &projections, Output::Write)?;
+        let projections = [&layer.ffn_gate, &layer.ffn_up];
+        self.normalise(step, &layer.ffn_norm, &projections)?;
+        self.project(step, &space.normed, &projections, &space.gate_up)?;
         let product = SiluMul {
             turn: step.turn,
-            n_values: step.n_tokens() * self.config.n_ff,
+            n_tokens: step.n_tokens(),
+            n: self.config.n_ff,
         };
-        space.gated.inplace_op3(&space.gate, &space.up, &product)?;
-        let back = [(&layer.ffn_down, &space.state)];
-        self.project(step, &space.gated, &back, Output::Add)
+        let (words, floats) = needs(&[&layer.ffn_down]);
+        for (_, out) in [(words, &space.words), (floats, &space.gated)]
+            .iter()
+            .filter(|(is_needed, _)| *is_needed)
+        {
+            out.inplace_op2(&space.gate_up, &product)?;
+        }
+        self.add(step, &space.gated, &layer.ffn_down)
     }
 
     /// The logits of the rows that are wanted.
@@ -158,20 +166,21 @@ impl Llama {
             weight: &self.weights.output_norm,
             eps: self.config.rms_norm_eps,
         };
-        space.picked_normed.inplace_op2(&space.picked, &norm)?;
-        let out = [(&self.weights.output, &space.logits)];
+        let output = [&self.weights.output];
+        self.apply_norm(&norm, &space.picked, &space.picked_normed, &output)?;
         self.multiply(
             step.turn,
             rows.len(),
             &space.picked_normed,
-            &out,
+            &output,
+            &space.logits,
             Output::Write,
         )?;
         Ok(&space.logits)
     }
 
-    /// Normalises the residual stream into `normed`.
-    fn normalise(&self, step: Step<'_>, weight: &[f32]) -> Result<(), Error> {
+    /// Normalises the residual stream, in the forms that the matrices take.
+    fn normalise(&self, step: Step<'_>, weight: &[f32], matrices: &[&Matrix]) -> Result<(), Error> {
         let norm = RmsNorm {
             turn: step.turn,
             n_tokens: step.n_tokens(),
@@ -179,42 +188,91 @@ impl Llama {
             eps: self.config.rms_norm_eps,
         };
         let space = &self.workspace;
-        Ok(space.normed.inplace_op2(&space.state, &norm)?)
+        self.apply_norm(&norm, &space.state, &space.normed, matrices)
     }
 
+    /// Normalises `x` into the words, into `normed`, or into both.
+    fn apply_norm(
+        &self,
+        norm: &RmsNorm<'_>,
+        x: &Tensor,
+        normed: &Tensor,
+        matrices: &[&Matrix],
+    ) -> Result<(), Error> {
+        let (words, floats) = needs(matrices);
+        if words {
+            self.workspace.words.inplace_op2(x, norm)?;
+        }
+        if floats {
+            normed.inplace_op2(x, norm)?;
+        }
+        Ok(())
+    }
+
+    /// Quantises `x` if one of the matrices takes it so.
+    fn quantize(
+        &self,
+        turn: &Turn<'_>,
+        n_tokens: usize,
+        x: &Tensor,
+        matrices: &[&Matrix],
+    ) -> Result<(), Error> {
+        if let Some(matrix) = matrices.iter().find(|matrix| matrix.takes_quantized()) {
+            let k = matrix.k();
+            let quantize = Quantize { turn, n_tokens, k };
+            self.workspace.words.inplace_op2(x, &quantize)?;
+        }
+        Ok(())
+    }
+
+    /// Multiplies by matrices whose results stand side by side.
     fn project(
         &self,
         step: Step<'_>,
         x: &Tensor,
-        to: &[(&Matrix, &Tensor)],
-        output: Output,
+        matrices: &[&Matrix],
+        out: &Tensor,
     ) -> Result<(), Error> {
-        self.multiply(step.turn, step.n_tokens(), x, to, output)
+        self.multiply(step.turn, step.n_tokens(), x, matrices, out, Output::Write)
     }
 
-    /// Multiplies `x` by each matrix, quantising it once for all that take it so.
+    /// Adds a product to the residual stream.
+    fn add(&self, step: Step<'_>, x: &Tensor, matrix: &Matrix) -> Result<(), Error> {
+        let state = &self.workspace.state;
+        self.multiply(step.turn, step.n_tokens(), x, &[matrix], state, Output::Add)
+    }
+
+    /// Multiplies `x`, or the words made from it, by each matrix.
     fn multiply(
         &self,
         turn: &Turn<'_>,
         n_tokens: usize,
         x: &Tensor,
-        to: &[(&Matrix, &Tensor)],
+        matrices: &[&Matrix],
+        out: &Tensor,
         output: Output,
     ) -> Result<(), Error> {
-        let words = &self.workspace.words;
-        if let Some((matrix, _)) = to.iter().find(|(matrix, _)| matrix.takes_quantized()) {
-            let k = matrix.k();
-            words.inplace_op2(x, &Quantize { turn, n_tokens, k })?;
-        }
-        for (matrix, out) in to {
-            let x = if matrix.takes_quantized() { words } else { x };
-            let linear = Linear {
-                turn,
+        let mut stride = 0;
+        let mut parts = [Vec::new(), Vec::new()];
+        for &matrix in matrices {
+            let part = Part {
                 matrix,
-                n_tokens,
-                output,
+                column: stride,
             };
-            out.inplace_op2(x, &linear)?;
+            parts[usize::from(matrix.takes_quantized())].push(part);
+            stride += matrix.n();
+        }
+        for (parts, x) in parts.iter().zip([x, &self.workspace.words]) {
+            if !parts.is_empty() {
+                let linear = Linear {
+                    turn,
+                    parts,
+                    stride,
+                    n_tokens,
+                    output,
+                };
+                out.inplace_op2(x, &linear)?;
+            }
         }
         Ok(())
     }
@@ -227,6 +285,15 @@ impl Llama {
             kv_type: self.kv_type,
         }
     }
+}
+
+/// Whether any of the matrices takes quantised words, and whether any takes floats.
+fn needs(matrices: &[&Matrix]) -> (bool, bool) {
+    let is_quantized = |matrix: &&Matrix| matrix.takes_quantized();
+    (
+        matrices.iter().any(is_quantized),
+        !matrices.iter().all(is_quantized),
+    )
 }
 
 fn rope_table(

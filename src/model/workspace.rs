@@ -13,13 +13,12 @@ pub(super) struct Workspace {
     pub(super) state: Tensor,
     /// The same, normalised.
     pub(super) normed: Tensor,
-    pub(super) q: Tensor,
-    pub(super) k: Tensor,
-    pub(super) v: Tensor,
+    /// A token's queries, keys and values, one after the other.
+    pub(super) qkv: Tensor,
     /// What attention makes of the queries.
     pub(super) attended: Tensor,
-    pub(super) gate: Tensor,
-    pub(super) up: Tensor,
+    /// A token's gate, then its up.
+    pub(super) gate_up: Tensor,
     /// The gated product of the two.
     pub(super) gated: Tensor,
     /// Quantised activations, made from whichever buffer is multiplied next.
@@ -39,12 +38,9 @@ impl Workspace {
         Ok(Self {
             state: floats(sizes.state)?,
             normed: floats(sizes.state)?,
-            q: floats(sizes.heads)?,
-            k: floats(sizes.kv_heads)?,
-            v: floats(sizes.kv_heads)?,
+            qkv: floats(sizes.heads.saturating_add(sizes.kv_heads.saturating_mul(2)))?,
             attended: floats(sizes.heads)?,
-            gate: floats(sizes.ff)?,
-            up: floats(sizes.ff)?,
+            gate_up: floats(sizes.ff.saturating_mul(2))?,
             gated: floats(sizes.ff)?,
             words: Tensor::zeros(sizes.words.max(1), DType::U32, &Device::Cpu)?,
             picked: floats(sizes.picked)?,

@@ -11,7 +11,7 @@ use crate::half_floats::{from_half_bytes, to_half};
 use crate::isa::vectorized;
 use crate::quantize::nearest_bytes;
 use crate::team::Disjoint;
-use crate::{Isa, ShapeError, Turn};
+use crate::{Columns, Isa, ShapeError, Turn};
 
 /// Bytes of a position's scale.
 const SCALE_BYTES: usize = size_of::<f32>();
@@ -139,9 +139,12 @@ vectorized! {
     }
 }
 
+/// Values a task should write, at least.
+const TASK_VALUES: usize = 8192;
+
 /// Writes keys or values of new tokens into their slots.
 ///
-/// Shapes: `src` is `[n_tokens, n_kv_heads, head_dim]`; `slot_mapping` is `[n_tokens]`, each
+/// Shapes: a row of `src` is `[n_kv_heads, head_dim]`, one a token; `slot_mapping` is `[n_tokens]`, each
 /// `block * block_len + offset`, no two the same; `cache` is blocks of `shape`.
 ///
 /// # Errors
@@ -150,33 +153,38 @@ pub fn write_kv(
     turn: &Turn<'_>,
     shape: KvShape,
     part: KvPart,
-    src: &[f32],
+    src: Columns<'_>,
     slot_mapping: &[u32],
     cache: &mut [u8],
 ) -> Result<(), ShapeError> {
     let n_blocks = shape.n_blocks("the cache", cache.len())?;
     let (n_kv_heads, head_dim) = (shape.n_kv_heads, shape.head_dim);
-    let n_values = slot_mapping.len() * n_kv_heads * head_dim;
-    ShapeError::check_length("the keys or values", src.len(), n_values)?;
+    let row_values = n_kv_heads * head_dim;
+    src.check("the keys or values", slot_mapping.len(), row_values)?;
     for &slot in slot_mapping {
         ShapeError::check_range("the slot", slot as usize, n_blocks * shape.block_len)?;
     }
     let isa = turn.isa();
     let cache = Disjoint::new(cache);
-    turn.run(n_kv_heads, &|kv_head| {
+    let task_heads = TASK_VALUES.div_ceil((slot_mapping.len() * head_dim).max(1));
+    let write_head = |kv_head: usize| {
         for (token, &slot) in slot_mapping.iter().enumerate() {
             let offset = slot as usize % shape.block_len;
             let block = slot / block_len_u32(&shape);
             // SAFETY: each head's parts of the cache belong to one task.
             let bytes = unsafe { cache.slice_mut(shape.part(block, kv_head)) };
-            let from = (token * n_kv_heads + kv_head) * head_dim;
+            let row = src.part(token, kv_head * head_dim, head_dim);
             let slot = Slot {
                 shape,
                 part,
                 offset,
             };
-            slot.write(isa, &src[from..from + head_dim], bytes);
+            slot.write(isa, row, bytes);
         }
+    };
+    turn.run(n_kv_heads.div_ceil(task_heads), &|task_idx| {
+        let heads = task_idx * task_heads..n_kv_heads.min((task_idx + 1) * task_heads);
+        heads.for_each(write_head);
     });
     Ok(())
 }

@@ -12,7 +12,7 @@ mod unit;
 mod weights;
 
 use crate::team::Disjoint;
-use crate::{ShapeError, Turn};
+use crate::{Columns, ShapeError, Turn};
 pub use cache::{KvPart, KvShape, KvType, write_kv};
 use unit::{Attention, Partial, Scratch, Tile, Unit};
 
@@ -88,14 +88,15 @@ impl AttentionArgs<'_> {
 
 /// Causal attention of every token to the cached positions of its sequence up to its own.
 ///
-/// Shapes: `q` and `out` are `[n_tokens, n_heads, head_dim]`; the caches are blocks of `args.shape`.
+/// Shapes: a row of `q` and of `out` is `[n_heads, head_dim]`, one a token; the caches are blocks of
+/// `args.shape`.
 ///
 /// # Errors
 /// [`ShapeError`] when a length does not match or a table names a block past the cache.
 pub fn paged_attention(
     turn: &Turn<'_>,
     args: &AttentionArgs<'_>,
-    q: &[f32],
+    q: Columns<'_>,
     k_cache: &[u8],
     v_cache: &[u8],
     out: &mut [f32],
@@ -105,7 +106,8 @@ pub fn paged_attention(
     ShapeError::check_length("the value cache", v_cache.len(), k_cache.len())?;
     args.check(n_blocks)?;
     let n_values = args.positions.len() * args.n_heads * shape.head_dim;
-    ShapeError::check_length("the queries", q.len(), n_values)?;
+    let token_values = args.n_heads * shape.head_dim;
+    q.check("the queries", args.positions.len(), token_values)?;
     ShapeError::check_length("out", out.len(), n_values)?;
     let tiles = Tile::all(args);
     let work = Work {
@@ -134,7 +136,7 @@ pub fn paged_attention(
 struct Work<'a> {
     attention: Attention<'a>,
     tiles: &'a [Tile<'a>],
-    q: &'a [f32],
+    q: Columns<'a>,
     out: Disjoint<'a, f32>,
 }
 

@@ -41,7 +41,8 @@ impl Cache {
         let slots: Vec<u32> = (0..u32::try_from(n_slots).unwrap()).collect();
         let mut bytes = vec![0xff; n_blocks * shape.block_bytes()];
         let team = team(2, Isa::Scalar);
-        write_kv(&team.take_turn(), shape, part, &rows, &slots, &mut bytes).unwrap();
+        let src = Columns::whole(&rows, shape.n_kv_heads * shape.head_dim);
+        write_kv(&team.take_turn(), shape, part, src, &slots, &mut bytes).unwrap();
         Self { part, rows, bytes }
     }
 
@@ -139,7 +140,8 @@ impl Case {
         let team = team(n_threads, isa);
         let mut out = vec![f32::NAN; q.len()];
         let (k, v) = (&self.k.bytes, &self.v.bytes);
-        paged_attention(&team.take_turn(), &args, &q, k, v, &mut out).unwrap();
+        let q = Columns::whole(&q, self.token_len());
+        paged_attention(&team.take_turn(), &args, q, k, v, &mut out).unwrap();
         out
     }
 
@@ -301,7 +303,7 @@ fn keys_and_values_arrive_in_their_slots_and_nowhere_else() {
                     &team.take_turn(),
                     shape,
                     part,
-                    &src,
+                    Columns::whole(&src, 3 * 64),
                     &slots,
                     &mut after.bytes,
                 )
@@ -345,7 +347,8 @@ fn what_lies_beyond_a_sequence_is_not_seen_even_if_it_is_nan() {
         let team = team(1, Isa::Scalar);
         for cache in [&mut case.k, &mut case.v] {
             let (part, bytes) = (cache.part, &mut cache.bytes);
-            write_kv(&team.take_turn(), shape, part, &faulty, &slots, bytes).unwrap();
+            let rows = Columns::whole(&faulty, 3 * 64);
+            write_kv(&team.take_turn(), shape, part, rows, &slots, bytes).unwrap();
         }
         assert_eq!(case.run(Isa::detect(), 1, None), expected);
     }
@@ -368,7 +371,8 @@ fn tables_and_lengths_that_do_not_fit_are_errors() {
             block_tables: tables,
         };
         let mut out = vec![0.0; 3 * 64];
-        paged_attention(&turn, &args, &q, &cache, &cache, &mut out)
+        let q = Columns::whole(&q, 3 * 64);
+        paged_attention(&turn, &args, q, &cache, &cache, &mut out)
     };
     assert_eq!(attend(&[0], &[0, 1], &[&[1]], 3), Ok(()));
     let error = attend(&[0], &[0, 1], &[&[2]], 3).unwrap_err().to_string();
@@ -381,8 +385,10 @@ fn tables_and_lengths_that_do_not_fit_are_errors() {
     assert!(attend(&[0], &[0], &[&[1]], 3).is_err());
     assert!(attend(&[], &[0], &[], 3).is_err());
     let mut cache = cache.clone();
-    let write =
-        |slots: &[u32], cache: &mut [u8]| write_kv(&turn, SHAPE, KvPart::Keys, &q, slots, cache);
+    let write = |slots: &[u32], cache: &mut [u8]| {
+        let rows = Columns::whole(&q, 3 * 64);
+        write_kv(&turn, SHAPE, KvPart::Keys, rows, slots, cache)
+    };
     assert!(write(&[64], &mut cache).is_err());
     assert!(write(&[0, 1], &mut cache).is_err());
     assert!(write(&[0], &mut cache[1..]).is_err());

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::product::{Rows, add_product};
 use super::weights::{NOTHING, State, divide, merge, multiply, soften};
 use super::{AttentionArgs, SPAN};
-use crate::Isa;
+use crate::{Columns, Isa};
 
 /// Query rows of a unit, where a token's heads are not more: their scores are 64 KiB.
 const UNIT_ROWS: usize = 64;
@@ -144,7 +144,7 @@ impl Unit<'_> {
         self.tile.tokens.len() * self.attention.args.group_heads()
     }
 
-    /// Where each token's heads of this group lie, in queries and results.
+    /// Where each token's heads of this group lie in the result.
     pub(super) fn parts(&self) -> impl Iterator<Item = Range<usize>> {
         let args = &self.attention.args;
         let len = args.group_heads() * args.shape.head_dim;
@@ -157,11 +157,15 @@ impl Unit<'_> {
     }
 
     /// Takes the unit's queries, scaled.
-    pub(super) fn take_queries(&self, q: &[f32], scratch: &mut Scratch<'_>) {
-        let scale = self.attention.args.scale;
-        let rows = self.parts().flat_map(|part| &q[part]);
-        for (to, from) in scratch.q.iter_mut().zip(rows) {
-            *to = from * scale;
+    pub(super) fn take_queries(&self, q: Columns<'_>, scratch: &mut Scratch<'_>) {
+        let args = &self.attention.args;
+        let len = args.group_heads() * args.shape.head_dim;
+        let tokens = self.tile.tokens.clone();
+        for (token, rows) in tokens.zip(scratch.q.chunks_exact_mut(len)) {
+            let heads = q.part(token, self.kv_head * len, len);
+            for (to, from) in rows.iter_mut().zip(heads) {
+                *to = from * args.scale;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! A task takes weight rows four at a time, brings them to f32 once, and multiplies them with all
 //! activation rows. A dot product has 16 lanes: lane `l` sums the products at `l`, `l + 16`, ….
 
-use super::{Matrix, Output, Weights};
+use super::{Matrix, Out, Output, Part, Weights};
 use crate::isa::vectorized;
 use crate::team::Disjoint;
 use crate::{Isa, Turn, WeightType};
@@ -17,8 +17,9 @@ const TASK_PRODUCTS: usize = 1 << 15;
 /// Tasks a thread should find, where there is work enough.
 const TASKS_PER_THREAD: usize = 6;
 
-/// Computes `out = x · wᵀ`; the shapes were checked, and neither is empty.
-pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, x: &[f32], out: &mut [f32], output: Output) {
+/// Computes one part of a product; the shapes were checked, and neither is empty.
+pub(super) fn linear(turn: &Turn<'_>, part: Part<'_>, x: &[f32], out: &mut Out<'_>) {
+    let w = part.matrix;
     let m = x.len() / w.k;
     let n_tiles = w.n.div_ceil(TILE_ROWS);
     let task_tiles = TASK_PRODUCTS
@@ -31,7 +32,8 @@ pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, x: &[f32], out: &mut [f32], ou
     };
     let bytes = source.bytes();
     let isa = turn.isa();
-    let out = Disjoint::new(out);
+    let (stride, output) = (out.stride, out.output);
+    let out = Disjoint::new(out.values);
     turn.run_with_scratch(
         n_tiles.div_ceil(task_tiles),
         TILE_ROWS * w.k,
@@ -41,7 +43,7 @@ pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, x: &[f32], out: &mut [f32], ou
                 let rows = float_rows(isa, (w, bytes), first_row, scratch);
                 for (act_idx, x) in x.chunks_exact(w.k).enumerate() {
                     let dots = dot_rows(isa, &rows, x);
-                    let start = act_idx * w.n + first_row;
+                    let start = act_idx * stride + part.column + first_row;
                     // SAFETY: a tile, and with it these columns, belongs to one task.
                     let out =
                         unsafe { out.slice_mut(start..start + TILE_ROWS.min(w.n - first_row)) };

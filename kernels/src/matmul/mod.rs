@@ -145,26 +145,6 @@ impl Matrix {
             }
         }
     }
-
-    /// Checks the shape of a product and gives its number of rows.
-    fn check(
-        &self,
-        x: (usize, usize),
-        out: usize,
-        takes_quantized: bool,
-    ) -> Result<usize, ShapeError> {
-        if self.takes_quantized() != takes_quantized {
-            return Err(ShapeError::Activations {
-                weight_type: self.weight_type.name(),
-                needed: if takes_quantized { "f32" } else { "quantised" },
-            });
-        }
-        let (len, row_len) = x;
-        let m = len / row_len;
-        ShapeError::check_length("the activations", len, m * row_len)?;
-        ShapeError::check_length("out", out, m * self.n)?;
-        Ok(m)
-    }
 }
 
 impl std::fmt::Debug for Matrix {
@@ -179,46 +159,98 @@ impl std::fmt::Debug for Matrix {
     }
 }
 
-/// Computes `out = x · Wᵀ` for activations that [`crate::quantize::quantize_rows`] made.
+/// A matrix of a product, and the columns of the result that are its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// `[n, k]`.
+    pub matrix: &'a Matrix,
+    /// The first of its `n` columns.
+    pub column: usize,
+}
+
+/// Where a product goes.
+#[derive(Debug)]
+pub struct Out<'a> {
+    /// `[m, stride]`.
+    pub values: &'a mut [f32],
+    /// Values of a row.
+    pub stride: usize,
+    /// What becomes of the values that the rows have already.
+    pub output: Output,
+}
+
+/// Checks the shapes of a product and tells whether there is anything to compute.
+fn check(
+    parts: &[Part<'_>],
+    (x_len, x_row_len): (usize, impl Fn(usize) -> usize),
+    out: &Out<'_>,
+    takes_quantized: bool,
+) -> Result<bool, ShapeError> {
+    let Some(first) = parts.first() else {
+        return Ok(false);
+    };
+    let k = first.matrix.k;
+    let row_len = x_row_len(k);
+    let m = x_len / row_len.max(1);
+    ShapeError::check_length("the activations", x_len, m * row_len)?;
+    ShapeError::check_length("out", out.values.len(), m * out.stride)?;
+    let mut end = 0;
+    for part in parts {
+        let matrix = part.matrix;
+        if matrix.takes_quantized() != takes_quantized {
+            return Err(ShapeError::Activations {
+                weight_type: matrix.weight_type.name(),
+                needed: if takes_quantized { "f32" } else { "quantised" },
+            });
+        }
+        ShapeError::check_length("a row of the weights", matrix.k, k)?;
+        // In order, so that no two parts write the same columns.
+        ShapeError::check_range("the end of the columns before", end, part.column + 1)?;
+        end = part.column.saturating_add(matrix.n);
+        ShapeError::check_range("the end of a part's columns", end, out.stride + 1)?;
+    }
+    Ok(m > 0 && end > 0)
+}
+
+/// Computes `out = x · Wᵀ` for activations that [`crate::quantize::quantize_rows`] made, and for several
+/// matrices side by side.
 ///
-/// Shapes: `acts` is `[m, row_words(k)]`; `out` is `[m, n]`.
+/// Shapes: `acts` is `[m, row_words(k)]`; the parts' columns ascend.
 ///
 /// # Errors
-/// [`ShapeError`] when a length does not match or the weights are floats.
+/// [`ShapeError`] when a length does not match, columns overlap or weights are floats.
 pub fn linear_quantized(
     turn: &Turn<'_>,
-    w: &Matrix,
+    parts: &[Part<'_>],
     acts: &[u32],
-    out: &mut [f32],
-    output: Output,
+    out: &mut Out<'_>,
 ) -> Result<(), ShapeError> {
-    let m = w.check((acts.len(), row_words(w.k).max(1)), out.len(), true)?;
-    if m > 0 && w.n > 0 {
-        quantized::linear(turn, w, acts, out, output);
+    if check(parts, (acts.len(), row_words), out, true)? {
+        quantized::linear(turn, parts, acts, out);
     }
     Ok(())
 }
 
-/// Computes `out = x · Wᵀ` for weights of type F32, F16 or BF16.
+/// Computes `out = x · Wᵀ` for weights of type F32, F16 or BF16, and for several matrices side by side.
 ///
 /// The products of a row are summed in 16 lanes, then the lanes in a fixed order: with fused
 /// multiply-adds where the processor has them, without in the scalar tier, where a fused one would be
 /// a slow library call.
 ///
-/// Shapes: `x` is `[m, k]`; `out` is `[m, n]`.
+/// Shapes: `x` is `[m, k]`; the parts' columns ascend.
 ///
 /// # Errors
-/// [`ShapeError`] when a length does not match or the weights are quantised.
+/// [`ShapeError`] when a length does not match, columns overlap or weights are quantised.
 pub fn linear_f32(
     turn: &Turn<'_>,
-    w: &Matrix,
+    parts: &[Part<'_>],
     x: &[f32],
-    out: &mut [f32],
-    output: Output,
+    out: &mut Out<'_>,
 ) -> Result<(), ShapeError> {
-    let m = w.check((x.len(), w.k), out.len(), false)?;
-    if m > 0 && w.n > 0 {
-        float::linear(turn, w, x, out, output);
+    if check(parts, (x.len(), |k| k), out, false)? {
+        for part in parts.iter().filter(|part| part.matrix.n > 0) {
+            float::linear(turn, *part, x, out);
+        }
     }
     Ok(())
 }

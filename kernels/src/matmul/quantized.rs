@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::direct::DirectRows;
 use super::panel::{Dot, PANEL_GROUPS, Panel, Sums, TILE_ROWS, Unpack};
 use super::unpack::{self, Packing};
-use super::{Matrix, Output, Weights, scalar};
+use super::{Matrix, Out, Output, Part, Weights, scalar};
 use crate::block::GROUP_LEN;
 use crate::pack::Packed;
 use crate::quantize::{ActGroup, row_words};
@@ -24,7 +24,7 @@ const DIRECT_ROWS: usize = 8;
 /// Multiplications a task should have, at least: some microseconds.
 const TASK_PRODUCTS: usize = 1 << 17;
 /// Tasks a thread should find, where there is work enough: the last to finish keeps the rest waiting.
-const TASKS_PER_THREAD: usize = 6;
+const TASKS_PER_THREAD: usize = 24;
 
 /// The code for one weight type on one tier.
 #[derive(Clone, Copy)]
@@ -35,48 +35,76 @@ struct Kernel {
     panel: Option<(Unpack, Dot)>,
 }
 
-/// A product under way.
+/// A part of a product under way.
 struct Product<'a> {
     w: &'a Matrix,
     packed: &'a Packed,
+    /// The first column of the result.
+    column: usize,
     acts: &'a [u32],
-    out: Disjoint<'a, f32>,
+    out: &'a Disjoint<'a, f32>,
+    stride: usize,
     output: Output,
     m: usize,
     kernel: Kernel,
 }
 
-/// Computes `out = acts · wᵀ`; the shapes were checked, and neither is empty.
-pub(super) fn linear(turn: &Turn<'_>, w: &Matrix, acts: &[u32], out: &mut [f32], output: Output) {
-    let m = acts.len() / row_words(w.k);
-    let n_tiles = w.n.div_ceil(TILE_ROWS);
-    let tile_products = TILE_ROWS * w.k * m;
-    let task_tiles = TASK_PRODUCTS
-        .div_ceil(tile_products)
-        .max(n_tiles / (turn.n_threads() * TASKS_PER_THREAD))
-        .min(n_tiles);
-    let kernel = Kernel::of(turn.isa(), w.weight_type);
-    let Weights::Packed(packed) = &w.weights else {
-        // The caller checked that the weights are quantised.
-        return;
-    };
-    let product = Product {
-        w,
-        packed,
-        acts,
-        out: Disjoint::new(out),
-        output,
-        m,
-        kernel,
-    };
-    turn.run(n_tiles.div_ceil(task_tiles), &|task_idx| {
+/// Computes all parts; the shapes were checked, and none is empty.
+pub(super) fn linear(turn: &Turn<'_>, parts: &[Part<'_>], acts: &[u32], out: &mut Out<'_>) {
+    let (stride, output) = (out.stride, out.output);
+    let out = Disjoint::new(out.values);
+    let products: Vec<Product<'_>> = parts
+        .iter()
+        .filter_map(|part| {
+            let w = part.matrix;
+            let Weights::Packed(packed) = &w.weights else {
+                return None; // the caller checked that the weights are quantised
+            };
+            Some(Product {
+                w,
+                packed,
+                column: part.column,
+                acts,
+                out: &out,
+                stride,
+                output,
+                m: acts.len() / row_words(w.k),
+                kernel: Kernel::of(turn.isa(), w.weight_type),
+            })
+        })
+        .collect();
+    let all_tiles: usize = products.iter().map(Product::n_tiles).sum();
+    let least_tiles = all_tiles / (turn.n_threads() * TASKS_PER_THREAD);
+    let n_tasks =
+        |product: &Product<'_>| product.n_tiles().div_ceil(product.task_tiles(least_tiles));
+    turn.run(products.iter().map(n_tasks).sum(), &|mut task_idx| {
         let mut panel = Panel::ZERO;
-        let tiles = task_idx * task_tiles..n_tiles.min((task_idx + 1) * task_tiles);
-        tiles.for_each(|tile_idx| product.tile(tile_idx, &mut panel));
+        for product in &products {
+            let n_tasks = n_tasks(product);
+            if task_idx < n_tasks {
+                let task_tiles = product.task_tiles(least_tiles);
+                let end = product.n_tiles().min((task_idx + 1) * task_tiles);
+                (task_idx * task_tiles..end)
+                    .for_each(|tile_idx| product.tile(tile_idx, &mut panel));
+                return;
+            }
+            task_idx -= n_tasks;
+        }
     });
 }
 
 impl Product<'_> {
+    fn n_tiles(&self) -> usize {
+        self.w.n.div_ceil(TILE_ROWS)
+    }
+
+    /// Tiles of a task, of which all parts together should have `least_tiles` at least.
+    fn task_tiles(&self, least_tiles: usize) -> usize {
+        let tile_products = TILE_ROWS * self.w.k * self.m;
+        let tiles = TASK_PRODUCTS.div_ceil(tile_products).max(least_tiles);
+        tiles.min(self.n_tiles())
+    }
+
     /// Computes 16 columns of the result.
     fn tile(&self, tile_idx: usize, panel: &mut Panel) {
         let first_row = tile_idx * TILE_ROWS;
@@ -153,7 +181,7 @@ impl Product<'_> {
     fn store(&self, first_row: usize, first_act: usize, sums: &[Sums]) {
         let n_rows = TILE_ROWS.min(self.w.n - first_row);
         for (i, sums) in sums.iter().enumerate() {
-            let start = (first_act + i) * self.w.n + first_row;
+            let start = (first_act + i) * self.stride + self.column + first_row;
             // SAFETY: a tile, and with it these columns, belongs to one task.
             let out = unsafe { self.out.slice_mut(start..start + n_rows) };
             for (out, sum) in out.iter_mut().zip(sums) {

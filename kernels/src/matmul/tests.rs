@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::{Matrix, Output, linear_f32, linear_quantized};
+use super::{Matrix, Out, Output, Part, linear_f32, linear_quantized};
 use crate::quantize::{quantize_rows, row_words};
 use crate::testing::{Random, random_blocks};
 use crate::{Isa, ShapeError, Team, WeightType};
@@ -32,6 +32,19 @@ fn team(n_threads: usize, isa: Isa) -> Arc<Team> {
     Team::new(NonZeroUsize::new(n_threads).unwrap(), isa)
 }
 
+/// A matrix as the only part of a product.
+fn whole(matrix: &Matrix) -> Part<'_> {
+    Part { matrix, column: 0 }
+}
+
+fn into(values: &mut [f32], stride: usize, output: Output) -> Out<'_> {
+    Out {
+        values,
+        stride,
+        output,
+    }
+}
+
 /// The product on a team, by the function the type asks for.
 fn product(team: &Team, w: &Matrix, x: &[f32], output: Output) -> Vec<f32> {
     let turn = team.take_turn();
@@ -40,9 +53,15 @@ fn product(team: &Team, w: &Matrix, x: &[f32], output: Output) -> Vec<f32> {
     if w.takes_quantized() {
         let mut acts = vec![0; m * row_words(w.k())];
         quantize_rows(&turn, x, w.k(), &mut acts).unwrap();
-        linear_quantized(&turn, w, &acts, &mut out, output).unwrap();
+        linear_quantized(
+            &turn,
+            &[whole(w)],
+            &acts,
+            &mut into(&mut out, w.n(), output),
+        )
+        .unwrap();
     } else {
-        linear_f32(&turn, w, x, &mut out, output).unwrap();
+        linear_f32(&turn, &[whole(w)], x, &mut into(&mut out, w.n(), output)).unwrap();
     }
     out
 }
@@ -243,6 +262,53 @@ fn a_group_that_is_not_finite_shows_in_every_product() {
 }
 
 #[test]
+fn parts_side_by_side_are_the_products_alone() {
+    let mut random = Random::new(7);
+    let types = [
+        WeightType::Q4K,
+        WeightType::Q6K,
+        WeightType::F16,
+        WeightType::F32,
+    ];
+    let matrices = types.map(|weight_type| {
+        let case = Case {
+            weight_type,
+            n: 35,
+            m: 0,
+            k: 256,
+        };
+        case.matrix(&mut random)
+    });
+    for m in [1, 9] {
+        let x = random.floats(m * 256);
+        for pair in matrices.chunks_exact(2) {
+            let team = team(3, Isa::detect());
+            let alone = [0, 1].map(|i| product(&team, &pair[i], &x, Output::Write));
+            let turn = team.take_turn();
+            let parts = [(0, 1), (1, 40)].map(|(i, column)| Part {
+                matrix: &pair[i],
+                column,
+            });
+            let mut values = vec![7.0; m * 80];
+            let mut out = into(&mut values, 80, Output::Write);
+            if pair[0].takes_quantized() {
+                let mut acts = vec![0; m * row_words(256)];
+                quantize_rows(&turn, &x, 256, &mut acts).unwrap();
+                linear_quantized(&turn, &parts, &acts, &mut out).unwrap();
+            } else {
+                linear_f32(&turn, &parts, &x, &mut out).unwrap();
+            }
+            for (row, values) in values.chunks_exact(80).enumerate() {
+                assert_eq!(values[1..36], alone[0][row * 35..][..35]);
+                assert_eq!(values[40..75], alone[1][row * 35..][..35]);
+                let between = [&values[..1], &values[36..40], &values[75..]];
+                assert!(between.concat().iter().all(|value| *value == 7.0));
+            }
+        }
+    }
+}
+
+#[test]
 fn shapes_that_do_not_fit_are_errors() {
     let mut random = Random::new(6);
     let bytes: Arc<Vec<u8>> = Arc::new(vec![0; 20]);
@@ -271,14 +337,29 @@ fn shapes_that_do_not_fit_are_errors() {
         k: 64,
     }
     .matrix(&mut random);
-    let error = linear_f32(&turn, &w, &[0.0; 64], &mut [0.0; 3], Output::Write).unwrap_err();
+    let mut out = [0.0; 4];
+    let mut three = into(&mut out[..3], 3, Output::Write);
+    let error = linear_f32(&turn, &[whole(&w)], &[0.0; 64], &mut three).unwrap_err();
     assert_eq!(
         error.to_string(),
         "a Q4_1 matrix takes quantised activations"
     );
     let acts = vec![0; row_words(64)];
-    assert!(linear_quantized(&turn, &w, &acts, &mut [0.0; 4], Output::Write).is_err());
-    assert!(linear_quantized(&turn, &w, &acts[1..], &mut [0.0; 3], Output::Write).is_err());
+    let mut multiply = |parts: &[Part<'_>], acts: &[u32], len: usize, stride: usize| {
+        linear_quantized(
+            &turn,
+            parts,
+            acts,
+            &mut into(&mut out[..len], stride, Output::Write),
+        )
+    };
+    assert!(multiply(&[whole(&w)], &acts, 3, 3).is_ok());
+    assert!(multiply(&[whole(&w)], &acts, 4, 3).is_err());
+    assert!(multiply(&[whole(&w)], &acts, 2, 2).is_err());
+    assert!(multiply(&[whole(&w)], &acts[1..], 3, 3).is_err());
+    let second = |column| Part { matrix: &w, column };
+    assert!(multiply(&[second(1)], &acts, 4, 4).is_ok());
+    assert!(multiply(&[whole(&w), second(1)], &acts, 4, 4).is_err());
     assert!(w.dequantize_row(3, &mut [0.0; 64]).is_err());
     assert!(w.dequantize_row(2, &mut [0.0; 63]).is_err());
 }

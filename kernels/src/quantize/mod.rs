@@ -69,7 +69,7 @@ pub fn quantize_rows(
 
 vectorized! {
     /// Quantises one row.
-    fn quantize_row(x: &[f32], out: &mut [u32]) {
+    pub(crate) fn quantize_row(x: &[f32], out: &mut [u32]) {
         for (x, out) in x.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
             *out = quantize_group(x);
         }

@@ -1,17 +1,17 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result};
 use ingle_kernels::matmul::{linear_f32, linear_quantized};
 use ingle_kernels::quantize::row_words;
-use ingle_kernels::{Matrix, Output, Turn};
+use ingle_kernels::{Out, Output, Part, Turn};
 
 use super::{first, first_mut, shape};
 
-/// Multiplies activations by a matrix: `out = x · Wᵀ`, or added to what `out` holds.
+/// Multiplies activations by matrices side by side: `out = x · Wᵀ`, or added to what `out` holds.
 ///
-/// `x` is quantised words or floats, whichever the matrix takes.
+/// `x` is quantised words or floats, whichever all of the matrices take; `out` is `[n_tokens, stride]`.
 pub(in crate::model) struct Linear<'a> {
     pub(in crate::model) turn: &'a Turn<'a>,
-    /// `[n, k]`.
-    pub(in crate::model) matrix: &'a Matrix,
+    pub(in crate::model) parts: &'a [Part<'a>],
+    pub(in crate::model) stride: usize,
     pub(in crate::model) n_tokens: usize,
     pub(in crate::model) output: Output,
 }
@@ -30,17 +30,25 @@ impl InplaceOp2 for Linear<'_> {
     ) -> Result<()> {
         let Self {
             turn,
-            matrix,
+            parts,
+            stride,
             n_tokens,
             output,
         } = *self;
-        let out = first_mut(out, out_layout, n_tokens * matrix.n())?;
+        let Some(Part { matrix, .. }) = parts.first() else {
+            return Ok(());
+        };
+        let mut out = Out {
+            values: first_mut(out, out_layout, n_tokens * stride)?,
+            stride,
+            output,
+        };
         if matrix.takes_quantized() {
             let words = first::<u32>(x, x_layout, n_tokens * row_words(matrix.k()))?;
-            linear_quantized(turn, matrix, words, out, output).map_err(shape)
+            linear_quantized(turn, parts, words, &mut out).map_err(shape)
         } else {
             let floats = first::<f32>(x, x_layout, n_tokens * matrix.k())?;
-            linear_f32(turn, matrix, floats, out, output).map_err(shape)
+            linear_f32(turn, parts, floats, &mut out).map_err(shape)
         }
     }
 }

@@ -3,11 +3,11 @@ use ingle_kernels::{RopeTable, Turn};
 
 use super::{first_mut, shape};
 
-/// Turns the heads of every token by its position: `[n_tokens, n_heads, head_dim]`.
+/// Turns the first heads of every token by its position: rows of `stride` values.
 pub(in crate::model) struct Rope<'a> {
     pub(in crate::model) turn: &'a Turn<'a>,
     pub(in crate::model) n_heads: usize,
-    pub(in crate::model) head_dim: usize,
+    pub(in crate::model) stride: usize,
     pub(in crate::model) positions: &'a [u32],
     pub(in crate::model) table: &'a RopeTable,
 }
@@ -21,11 +21,11 @@ impl InplaceOp1 for Rope<'_> {
         let Self {
             turn,
             n_heads,
-            head_dim,
+            stride,
             positions,
             table,
         } = *self;
-        let x = first_mut(x, layout, positions.len() * n_heads * head_dim)?;
-        ingle_kernels::rope::rope(turn, x, n_heads, head_dim, positions, table).map_err(shape)
+        let x = first_mut(x, layout, positions.len() * stride)?;
+        ingle_kernels::rope::rope(turn, x, n_heads, stride, positions, table).map_err(shape)
     }
 }

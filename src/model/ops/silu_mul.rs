@@ -1,16 +1,18 @@
-use candle_core::{CpuStorage, InplaceOp3, Layout, Result};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result};
 use ingle_kernels::Turn;
-use ingle_kernels::activation::silu_mul;
+use ingle_kernels::activation::{silu_mul, silu_mul_quantized};
+use ingle_kernels::quantize::row_words;
 
-use super::{first, first_mut, shape};
+use super::{first, first_mut, first_words_mut, shape};
 
-/// Computes `out = silu(gate) * up`.
+/// Computes `out = silu(gate) * up` of rows `[2, n]`; into a buffer of words, quantised.
 pub(in crate::model) struct SiluMul<'a> {
     pub(in crate::model) turn: &'a Turn<'a>,
-    pub(in crate::model) n_values: usize,
+    pub(in crate::model) n_tokens: usize,
+    pub(in crate::model) n: usize,
 }
 
-impl InplaceOp3 for SiluMul<'_> {
+impl InplaceOp2 for SiluMul<'_> {
     fn name(&self) -> &'static str {
         "silu_mul"
     }
@@ -19,14 +21,16 @@ impl InplaceOp3 for SiluMul<'_> {
         &self,
         out: &mut CpuStorage,
         out_layout: &Layout,
-        gate: &CpuStorage,
-        gate_layout: &Layout,
-        up: &CpuStorage,
-        up_layout: &Layout,
+        gate_up: &CpuStorage,
+        gate_up_layout: &Layout,
     ) -> Result<()> {
-        let out = first_mut(out, out_layout, self.n_values)?;
-        let gate = first::<f32>(gate, gate_layout, self.n_values)?;
-        let up = first::<f32>(up, up_layout, self.n_values)?;
-        silu_mul(self.turn, gate, up, out).map_err(shape)
+        let Self { turn, n_tokens, n } = *self;
+        let gate_up = first::<f32>(gate_up, gate_up_layout, n_tokens * 2 * n)?;
+        if let CpuStorage::U32(_) = out {
+            let out = first_words_mut(out, out_layout, n_tokens * row_words(n))?;
+            return silu_mul_quantized(turn, gate_up, n, out).map_err(shape);
+        }
+        let out = first_mut(out, out_layout, n_tokens * n)?;
+        silu_mul(turn, gate_up, n, out).map_err(shape)
     }
 }
