@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::direct::{Arithmetic, DirectRows, add_strip};
 use super::panel::{GroupScales, Law, Sums};
 use super::unpack::Packing;
-use super::vector::{F512, Floats, V512, Vector};
+use super::vector::{F512, V512, Vector};
 use crate::isa::Avx512Vnni;
 use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM, pair};
 
@@ -93,9 +93,6 @@ fn whole_dots<L: Law, const M: usize>(
 }
 
 /// The dot products of a group whose halves have scales of their own.
-///
-/// In floats, for a product of integers takes twice as long, and yet exact: with the offset taken off,
-/// a half's sum is at most 16 · 32 · 127, times a scale of at most 128, twice: below 2²⁴.
 #[inline(always)]
 fn scaled_dots<L: Law, const M: usize>(
     proof: Avx512Vnni,
@@ -103,19 +100,21 @@ fn scaled_dots<L: Law, const M: usize>(
     sub_scales: V512,
     acts: &[&ActGroup; M],
 ) -> [F512; M] {
-    const { assert!(!L::SUB_SCALES || (!L::SIGNED && L::LARGEST <= 63)) };
-    let mut first = less_offset(proof, [L::OFFSET, 0], acts);
-    add_dots::<L, M>(quants, 0..4, acts, &mut first);
-    let mut second = less_offset(proof, [0, L::OFFSET], acts);
-    add_dots::<L, M>(quants, 4..8, acts, &mut second);
-    let [first_scale, second_scale] = sub_scales.signed_half_floats();
-    let mut dots = to_floats(&first);
-    for (dot, second) in dots.iter_mut().zip(&second) {
-        *dot = second
-            .to_floats()
-            .multiply_add(second_scale, dot.multiply(first_scale));
+    let mut halves = [[V512::splat(proof, 0); M]; 2];
+    let [first, second] = &mut halves;
+    add_dots::<L, M>(quants, 0..4, acts, first);
+    add_dots::<L, M>(quants, 4..8, acts, second);
+    let [first_scale, second_scale] = sub_scales.signed_halves();
+    let offsets = sub_scales.scale_halves(-L::OFFSET);
+    let mut sums = halves[0];
+    for (row, sum) in sums.iter_mut().enumerate() {
+        let second = halves[1][row].multiply_lanes(second_scale);
+        *sum = sum.multiply_lanes(first_scale).add_lanes(second);
+        if L::OFFSET != 0 {
+            *sum = sum.add_half_dots(offsets, acts[row][HALF_SUMS]);
+        }
     }
-    dots
+    to_floats(&sums)
 }
 
 /// What the offsets of a group's halves take off its dot products.

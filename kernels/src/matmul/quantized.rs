@@ -78,7 +78,8 @@ pub(super) fn linear(turn: &Turn<'_>, parts: &[Part<'_>], acts: &[u32], out: &mu
     let n_tasks =
         |product: &Product<'_>| product.n_tiles().div_ceil(product.task_tiles(least_tiles));
     turn.run(products.iter().map(n_tasks).sum(), &|mut task_idx| {
-        let mut panel = Panel::ZERO;
+        // Made where it is needed.
+        let mut panel = None;
         for product in &products {
             let n_tasks = n_tasks(product);
             if task_idx < n_tasks {
@@ -106,33 +107,34 @@ impl Product<'_> {
     }
 
     /// Computes 16 columns of the result.
-    fn tile(&self, tile_idx: usize, panel: &mut Panel) {
-        let first_row = tile_idx * TILE_ROWS;
+    fn tile(&self, tile_idx: usize, panel: &mut Option<Panel>) {
         let strip = self.packed.strip(tile_idx);
         let mut first = 0;
         while first < self.m {
             let left = self.m - first;
             let direct = self.kernel.direct.iter();
-            let mut fitting = direct.filter(|(n_rows, _)| *n_rows <= left);
-            let mut sums = [Sums::default(); BATCH_ROWS];
-            let n_rows = match (fitting.next(), self.kernel.panel) {
+            let fitting = direct.copied().find(|(n_rows, _)| *n_rows <= left);
+            first += match (fitting, self.kernel.panel) {
                 // A panel serves more rows at once than one direct row after the other.
-                (Some((n_rows, direct)), panel) if left == *n_rows || panel.is_none() => {
-                    let acts = self.rows::<DIRECT_ROWS>(first, *n_rows, 0..self.n_groups());
+                (Some((n_rows, direct)), panel) if left == n_rows || panel.is_none() => {
+                    let mut sums = [Sums::default(); DIRECT_ROWS];
+                    let acts = self.rows::<DIRECT_ROWS>(first, n_rows, 0..self.n_groups());
                     // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
-                    unsafe { direct(strip, &acts[..*n_rows], &mut sums[..*n_rows]) };
-                    *n_rows
+                    unsafe { direct(strip, &acts[..n_rows], &mut sums[..n_rows]) };
+                    self.store(tile_idx, first, &sums[..n_rows]);
+                    n_rows
                 }
                 (_, Some(functions)) => {
                     let n_rows = left.min(BATCH_ROWS);
+                    let mut sums = [Sums::default(); BATCH_ROWS];
+                    let panel = panel.get_or_insert(Panel::ZERO);
                     self.batch(functions, strip, first, panel, &mut sums[..n_rows]);
+                    self.store(tile_idx, first, &sums[..n_rows]);
                     n_rows
                 }
                 // There is a way for one row at least.
-                (_, None) => return,
+                (_, None) => left,
             };
-            self.store(first_row, first, &sums[..n_rows]);
-            first += n_rows;
         }
     }
 
@@ -178,7 +180,8 @@ impl Product<'_> {
     }
 
     /// Writes the finished sums of a tile into the result.
-    fn store(&self, first_row: usize, first_act: usize, sums: &[Sums]) {
+    fn store(&self, tile_idx: usize, first_act: usize, sums: &[Sums]) {
+        let first_row = tile_idx * TILE_ROWS;
         let n_rows = TILE_ROWS.min(self.w.n - first_row);
         for (i, sums) in sums.iter().enumerate() {
             let start = (first_act + i) * self.stride + self.column + first_row;

@@ -5,10 +5,11 @@
 )]
 
 use std::arch::x86_64::{
-    __m512, __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm512_and_si512,
-    _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
-    _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_maskz_set1_epi8, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_shuffle_epi8, _mm512_sll_epi16,
+    __m512, __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
+    _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_maskz_set1_epi8,
+    _mm512_mul_ps, _mm512_mullo_epi16, _mm512_mullo_epi32, _mm512_or_si512, _mm512_set1_epi8,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_shuffle_epi8, _mm512_sll_epi16,
     _mm512_slli_epi32, _mm512_sra_epi16, _mm512_srai_epi32, _mm512_srl_epi16, _mm512_srl_epi32,
     _mm512_srli_epi32, _mm512_sub_epi8, _mm512_test_epi8_mask, _mm512_xor_ps, _mm512_xor_si512,
 };
@@ -167,13 +168,32 @@ impl V512 {
         Self(proven!(_mm512_xor_si512(self.0, raise)))
     }
 
-    /// The lower and the upper half of each lane, signed, as floats.
+    /// The lower and the upper half of each lane, signed.
     #[inline(always)]
-    pub(in crate::matmul) fn signed_half_floats(self) -> [F512; 2] {
+    pub(in crate::matmul) fn signed_halves(self) -> [Self; 2] {
         let low = proven!(_mm512_slli_epi32::<16>(self.0));
-        let low = Self(proven!(_mm512_srai_epi32::<16>(low)));
-        let high = Self(proven!(_mm512_srai_epi32::<16>(self.0)));
-        [low.to_floats(), high.to_floats()]
+        [
+            Self(proven!(_mm512_srai_epi32::<16>(low))),
+            Self(proven!(_mm512_srai_epi32::<16>(self.0))),
+        ]
+    }
+
+    /// Multiplies both halves of each lane by a factor; the products fit.
+    #[inline(always)]
+    pub(in crate::matmul) fn scale_halves(self, factor: i16) -> Self {
+        let factors = proven!(_mm512_set1_epi16(factor));
+        Self(proven!(_mm512_mullo_epi16(self.0, factors)))
+    }
+
+    /// Multiplies lane by lane; the products fit.
+    #[inline(always)]
+    pub(in crate::matmul) fn multiply_lanes(self, other: Self) -> Self {
+        Self(proven!(_mm512_mullo_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    pub(in crate::matmul) fn add_lanes(self, other: Self) -> Self {
+        Self(proven!(_mm512_add_epi32(self.0, other.0)))
     }
 }
 
