@@ -24,9 +24,9 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:11434";
 pub struct Config {
     /// Where the server listens, and where `ingle run` looks for a running one.
     pub listen: SocketAddr,
-    /// Threads that compute; absent: as many as this process may run at once.
+    /// Threads that compute; absent: one for each core this process may run on.
     pub threads: Option<NonZeroUsize>,
-    /// Instructions to use: `scalar`, `avx2` or `avx512vnni`; absent: the best there are.
+    /// Instructions to use: `scalar`, `avx2`, `avxvnni` or `avx512vnni`; absent: the best there are.
     pub isa: Option<String>,
     /// Tokens of one conversation at most; absent: the model's default.
     pub ctx: Option<NonZeroU32>,

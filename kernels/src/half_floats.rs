@@ -13,8 +13,8 @@ pub(crate) fn from_half_bytes(isa: Isa, bytes: &[u8], floats: &mut [f32]) {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) | Isa::Avx512Vnni(_) => {
-            // SAFETY: both tokens prove F16C.
+        Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512Vnni(_) => {
+            // SAFETY: all tokens prove F16C.
             unsafe { x86::from_half_bytes(bytes, floats) }
         }
     }
@@ -29,8 +29,8 @@ pub(crate) fn to_half(isa: Isa, floats: &[f32], halves: &mut [f16]) {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) | Isa::Avx512Vnni(_) => {
-            // SAFETY: both tokens prove F16C.
+        Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512Vnni(_) => {
+            // SAFETY: all tokens prove F16C.
             unsafe { x86::to_half(floats, halves) }
         }
     }

@@ -5,6 +5,31 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
 
+/// Proof that the byte dot product exists on 256-bit vectors, and all that [`Avx2`] proves.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AvxVnni(pub(crate) Encoding);
+
+/// How an instruction is written: processors have one, the other, or both.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// AVX-VNNI.
+    Vex(Vex),
+    /// AVX-512 VNNI and VL.
+    Evex(Evex),
+}
+
+/// Proof of AVX-VNNI and [`Avx2`].
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vex(());
+
+/// Proof of AVX-512 VNNI and VL, and [`Avx2`].
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Evex(());
+
 /// Proof that AVX-512 F, BW, DQ, VL and VNNI exist on this processor, and all that [`Avx2`] proves.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +41,28 @@ impl Avx2 {
     ///
     /// # Safety
     /// The processor has AVX2, FMA and F16C.
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vex {
+    /// The proof, inside of functions that are compiled for these instructions.
+    ///
+    /// # Safety
+    /// The processor has AVX-VNNI, and what [`Avx2`] proves.
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Evex {
+    /// The proof, inside of functions that are compiled for these instructions.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 VNNI and VL, and what [`Avx2`] proves.
     pub(crate) unsafe fn assume() -> Self {
         Self(())
     }
@@ -40,6 +87,9 @@ pub enum Isa {
     /// 256-bit vectors.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// 256-bit vectors with the byte dot product.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// 512-bit vectors with the byte dot product.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
@@ -49,7 +99,7 @@ pub enum Isa {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// A name no tier has.
-    #[error("unknown instruction set {name:?}: use scalar, avx2 or avx512vnni")]
+    #[error("unknown instruction set {name:?}: use scalar, avx2, avxvnni or avx512vnni")]
     Unknown {
         /// The name that was asked for.
         name: String,
@@ -75,7 +125,7 @@ impl Isa {
     /// # Errors
     /// [`IsaError`] when no tier has the name, or this processor lacks it.
     pub fn named(name: &str) -> Result<Self, IsaError> {
-        if !["scalar", "avx2", "avx512vnni"].contains(&name) {
+        if !["scalar", "avx2", "avxvnni", "avx512vnni"].contains(&name) {
             return Err(IsaError::Unknown {
                 name: name.to_owned(),
             });
@@ -105,6 +155,11 @@ impl Isa {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni");
+            let vex = is_x86_feature_detected!("avxvnni").then_some(Encoding::Vex(Vex(())));
+            let evex = avx512.then_some(Encoding::Evex(Evex(())));
+            if let (true, Some(encoding)) = (avx2, vex.or(evex)) {
+                tiers.push(Self::AvxVnni(AvxVnni(encoding)));
+            }
             if avx2 && avx512 {
                 tiers.push(Self::Avx512Vnni(Avx512Vnni(())));
             }
@@ -118,6 +173,8 @@ impl Isa {
             Self::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(_) => "avx512vnni",
         }
@@ -162,8 +219,8 @@ macro_rules! vectorized {
             match isa {
                 $crate::Isa::Scalar => plain($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Avx2(_) => {
-                    // SAFETY: the token proves AVX2, FMA and F16C.
+                $crate::Isa::Avx2(_) | $crate::Isa::AvxVnni(_) => {
+                    // SAFETY: both tokens prove AVX2, FMA and F16C.
                     unsafe { avx2($($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
@@ -193,7 +250,7 @@ mod tests {
     fn an_unknown_or_absent_tier_is_an_error_that_names_it() {
         let error = Isa::named("sse9").unwrap_err().to_string();
         assert!(error.contains("\"sse9\""), "{error}");
-        for name in ["avx2", "avx512vnni"] {
+        for name in ["avx2", "avxvnni", "avx512vnni"] {
             if !Isa::available().iter().any(|isa| isa.name() == name) {
                 let error = Isa::named(name).unwrap_err().to_string();
                 assert!(error.contains(name), "{error}");

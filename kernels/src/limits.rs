@@ -6,6 +6,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::isa::vectorized;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{AvxVnni, Encoding};
 use crate::{Isa, Turn};
 
 /// What the read rate is measured on: many times a last-level cache. Units: bytes.
@@ -100,6 +102,8 @@ fn multiply_adds(isa: Isa) -> usize {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => avx2::A_ROUND,
         #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni(_) => avx_vnni::A_ROUND,
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => avx512::A_ROUND,
     };
     ROUNDS * a_round
@@ -111,6 +115,13 @@ fn multiply(isa: Isa) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves the instructions.
         Isa::Avx2(_) => unsafe { avx2::multiply(ROUNDS) },
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni(AvxVnni(encoding)) => match encoding {
+            // SAFETY: the token proves the instructions.
+            Encoding::Vex(_) => unsafe { avx_vnni::vex(ROUNDS) },
+            // SAFETY: the token proves the instructions.
+            Encoding::Evex(_) => unsafe { avx_vnni::evex(ROUNDS) },
+        },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves the instructions.
         Isa::Avx512Vnni(_) => unsafe { avx512::multiply(ROUNDS) },
@@ -172,7 +183,39 @@ mod avx2 {
     }
 }
 
-/// Bytes multiplied and added to 32-bit sums by one instruction.
+/// Bytes multiplied and added to 32-bit sums by one instruction, in both ways of writing it.
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni {
+    use std::arch::x86_64::{
+        _mm256_dpbusd_avx_epi32, _mm256_dpbusd_epi32, _mm256_set1_epi8, _mm256_setzero_si256,
+    };
+    use std::hint::black_box;
+
+    const N_SUMS: usize = 12;
+    pub(super) const A_ROUND: usize = N_SUMS * 32;
+
+    macro_rules! multiply {
+        ($name:ident, $features:literal, $dot:ident) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $name(rounds: usize) {
+                let (weights, acts) = (_mm256_set1_epi8(3), _mm256_set1_epi8(-5));
+                let (weights, acts) = (black_box(weights), black_box(acts));
+                let mut sums = [_mm256_setzero_si256(); N_SUMS];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = $dot(*sum, weights, acts);
+                    }
+                }
+                black_box(&sums);
+            }
+        };
+    }
+
+    multiply!(vex, "avx2,avxvnni", _mm256_dpbusd_avx_epi32);
+    multiply!(evex, "avx2,avx512vl,avx512vnni", _mm256_dpbusd_epi32);
+}
+
+/// The same with vectors twice as wide.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_setzero_si512};

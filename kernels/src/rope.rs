@@ -146,6 +146,10 @@ mod tests {
     use crate::testing::Random;
     use crate::{Isa, Team};
 
+    fn x_stride(n_heads: usize, table: &RopeTable) -> usize {
+        n_heads * table.head_dim
+    }
+
     fn rotated(
         isa: Isa,
         x: &[f32],
@@ -159,7 +163,7 @@ mod tests {
             &team.take_turn(),
             &mut x,
             n_heads,
-            table.head_dim,
+            x_stride(n_heads, table),
             positions,
             table,
         )
@@ -234,6 +238,11 @@ mod tests {
         let error = rope(&turn, &mut [0.0; 4], 1, 4, &[3], &table).unwrap_err();
         assert_eq!(error.to_string(), "the position is 3, which is not below 3");
         assert!(rope(&turn, &mut [0.0; 5], 1, 4, &[0], &table).is_err());
-        assert!(rope(&turn, &mut [0.0; 8], 1, 8, &[0], &table).is_err());
+        assert!(rope(&turn, &mut [0.0; 8], 3, 8, &[0], &table).is_err());
+        // What follows the heads in a row stays.
+        let mut x = [1.0; 8];
+        rope(&turn, &mut x, 1, 8, &[1], &table).unwrap();
+        assert_ne!(x[..4], [1.0; 4]);
+        assert_eq!(x[4..], [1.0; 4]);
     }
 }

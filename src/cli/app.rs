@@ -1,9 +1,9 @@
 //! The parts of the program, put together from a configuration.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ingle_kernels::team::default_threads;
 use ingle_kernels::{Isa, Team};
 
 use super::fetch_bar::FetchBar;
@@ -39,9 +39,7 @@ pub(super) fn team(config: &Config) -> anyhow::Result<(Arc<Team>, Isa)> {
         Some(name) => Isa::named(name)?,
         None => Isa::detect(),
     };
-    let n_threads = config
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    let n_threads = config.threads.unwrap_or_else(default_threads);
     Ok((Team::new(n_threads, isa), isa))
 }
 

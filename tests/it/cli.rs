@@ -159,6 +159,10 @@ struct Serving {
 }
 
 impl Serving {
+    fn process_id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     async fn get(&self, path: &str) -> Reply {
         let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         wire::exchange(self.address, &head).await

@@ -32,7 +32,7 @@ pub(super) fn unpack_of<P: Packing>() -> Unpack {
 fn direct<P: Packing>(strip: &[u8], acts: &[&[ActGroup]], sums: &mut [Sums]) {
     // SAFETY: this function's own instructions.
     let proof = unsafe { Avx2::assume() };
-    add_strip::<P, V256, 1>(proof, strip, acts, sums);
+    add_strip::<P, V256<Avx2>, 1>(proof, strip, acts, sums);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -44,8 +44,8 @@ fn unpack<P: Packing>(strip: &[u8], groups: Range<usize>, panel: &mut Panel) {
     let quants = panel.quants[..groups.len()].chunks_exact_mut(P::GROUPS);
     let scales = panel.scales[..groups.len()].chunks_exact_mut(P::GROUPS);
     for (block, (quants, scales)) in blocks.zip(quants.zip(scales)) {
-        for part in 0..V256::PARTS {
-            let rows = Rows::<V256>::new(proof, block, part);
+        for part in 0..V256::<Avx2>::PARTS {
+            let rows = Rows::<V256<Avx2>>::new(proof, block, part);
             P::scales(rows, scales);
             for (run, quants) in quants.chunks_exact_mut(P::RUN_GROUPS).enumerate() {
                 // Written out, so that a group's constants are constants.
@@ -62,12 +62,12 @@ fn unpack<P: Packing>(strip: &[u8], groups: Range<usize>, panel: &mut Panel) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn unpack_group<P: Packing, const GROUP: usize>(
-    rows: Rows<'_, V256>,
+    rows: Rows<'_, V256<Avx2>>,
     run: usize,
     groups: &mut [[[u32; TILE_ROWS]; 8]],
 ) {
     if GROUP < P::RUN_GROUPS {
-        let quants = P::quants::<V256, GROUP>(rows, run);
+        let quants = P::quants::<V256<Avx2>, GROUP>(rows, run);
         for (vector, words) in quants.iter().zip(&mut groups[GROUP]) {
             vector.store(words, rows.part());
         }
@@ -81,12 +81,12 @@ pub(super) fn dot<L: Law>(panel: &Panel, acts: &[&[ActGroup]], sums: &mut [Sums]
     let (act_fours, last_acts) = acts.as_chunks::<4>();
     let (sum_fours, last_sums) = sums.as_chunks_mut::<4>();
     for (acts, sums) in act_fours.iter().zip(sum_fours) {
-        for part in 0..V256::PARTS {
+        for part in 0..V256::<Avx2>::PARTS {
             dot_rows::<L, 4>(panel, part, acts, sums);
         }
     }
     for (act, sums) in last_acts.iter().zip(last_sums) {
-        for part in 0..V256::PARTS {
+        for part in 0..V256::<Avx2>::PARTS {
             dot_rows::<L, 1>(panel, part, &[act], std::array::from_mut(sums));
         }
     }
@@ -103,9 +103,9 @@ fn dot_rows<L: Law, const M: usize>(
 ) {
     // SAFETY: this function's own instructions.
     let proof = unsafe { Avx2::assume() };
-    let mut totals = [V256::load_sums(proof, &sums[0], part); M];
+    let mut totals = [V256::floats(proof, &sums[0], part); M];
     for (total, sums) in totals.iter_mut().zip(&*sums) {
-        *total = V256::load_sums(proof, sums, part);
+        *total = V256::floats(proof, sums, part);
     }
     let n_groups = acts[0].len();
     let groups = panel.quants.iter().zip(&panel.scales).take(n_groups);
@@ -114,9 +114,9 @@ fn dot_rows<L: Law, const M: usize>(
         for (group, act) in groups.iter_mut().zip(acts) {
             *group = &act[group_idx];
         }
-        let mut vectors = [V256(_mm256_setzero_si256()); 8];
+        let mut vectors = [V256::new(proof, _mm256_setzero_si256()); 8];
         for (vector, words) in vectors.iter_mut().zip(quants) {
-            *vector = V256(eight(words, part));
+            *vector = V256::words(proof, words, part);
         }
         add_group::<L, M>(&vectors, scales, part, &groups, &mut totals);
     }
@@ -125,16 +125,7 @@ fn dot_rows<L: Law, const M: usize>(
     }
 }
 
-impl Arithmetic for V256 {
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled for the caller's instructions"
-    )]
-    fn load_sums(_: Avx2, sums: &Sums, part: usize) -> F256 {
-        F256(eight(sums, part))
-    }
-
+impl Arithmetic for V256<Avx2> {
     #[inline(always)]
     #[expect(
         clippy::inline_always,
@@ -167,7 +158,7 @@ fn eight<T: bytemuck::Pod, V: bytemuck::Pod>(lanes: &[T; TILE_ROWS], part: usize
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn add_group<L: Law, const M: usize>(
-    quants: &[V256; 8],
+    quants: &[V256<Avx2>; 8],
     weights: &GroupScales,
     part: usize,
     groups: &[&ActGroup; M],
@@ -224,7 +215,7 @@ fn less_offset<L: Law>(dot: __m256i, half_sums: __m256i, sub_scales: __m256i) ->
 #[inline]
 #[target_feature(enable = "avx2")]
 fn unsigned_dots<L: Law, const M: usize>(
-    quants: &[V256; 8],
+    quants: &[V256<Avx2>; 8],
     sub_scales: __m256i,
     acts: &[&ActGroup; M],
 ) -> [__m256i; M] {
@@ -290,10 +281,11 @@ fn sub_scale(sub_scales: __m256i, second: bool) -> __m256i {
 /// Two products of a step reach 2 · 128 · 127, which fits 16 bits; a second step would not.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn signed_dots<const M: usize>(quants: &[V256; 8], acts: &[&ActGroup; M]) -> [__m256i; M] {
+fn signed_dots<const M: usize>(quants: &[V256<Avx2>; 8], acts: &[&ActGroup; M]) -> [__m256i; M] {
     let ones = _mm256_set1_epi16(1);
     let mut dots = [_mm256_setzero_si256(); M];
-    for (step, V256(quants)) in quants.iter().copied().enumerate() {
+    for (step, quants) in quants.iter().enumerate() {
+        let quants = quants.0;
         let magnitudes = _mm256_sign_epi8(quants, quants);
         for (dot, act) in dots.iter_mut().zip(acts) {
             let act = _mm256_set1_epi32(act[step].cast_signed());

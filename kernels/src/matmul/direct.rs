@@ -20,9 +20,6 @@ pub(super) type DirectRows = (usize, Direct);
 
 /// The arithmetic of a group, on vectors of a width.
 pub(super) trait Arithmetic: Vector {
-    /// Sums of 16 rows as vectors, or a part of them.
-    fn load_sums(proof: Self::Proof, sums: &Sums, part: usize) -> Self::Floats;
-
     /// Adds the products of a group of weights with groups of `M` rows of activations.
     fn add_group<L: Law, const M: usize>(
         proof: Self::Proof,
@@ -52,10 +49,10 @@ pub(super) fn add_strip<P: Packing, V: Arithmetic, const M: usize>(
     let mut scales = [GroupScales::ZERO; BLOCK_GROUPS_MOST];
     let scales = &mut scales[..P::GROUPS];
     // Two parts at most.
-    let mut totals = [[V::load_sums(proof, &sums[0], 0); M]; 2];
+    let mut totals = [[V::floats(proof, &sums[0], 0); M]; 2];
     for (part, totals) in totals.iter_mut().enumerate().take(V::PARTS) {
         for (total, sums) in totals.iter_mut().zip(&*sums) {
-            *total = V::load_sums(proof, sums, part);
+            *total = V::floats(proof, sums, part);
         }
     }
     for (block_idx, block) in strip.chunks_exact(P::STRIP_BLOCK_BYTES).enumerate() {

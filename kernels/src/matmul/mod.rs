@@ -9,6 +9,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 mod direct;
 mod float;
 mod fused;
@@ -19,6 +21,7 @@ mod scalar;
 mod tests;
 mod unpack;
 mod vector;
+mod vnni;
 
 use std::sync::Arc;
 

@@ -229,6 +229,11 @@ impl Kernel {
                 panel: Some((super::avx2::unpack_of::<P>(), super::avx2::dot::<P::Law>)),
             },
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni(proof) => Self {
+                direct: super::avx_vnni::direct_of::<P>(proof),
+                panel: None,
+            },
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni(_) => Self {
                 direct: super::avx512::direct_of::<P>(),
                 panel: None,

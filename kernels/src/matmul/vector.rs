@@ -9,9 +9,9 @@ mod v256;
 mod v512;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use v256::{F256, V256};
+pub(super) use v256::{DotProof, F256, V256};
 #[cfg(target_arch = "x86_64")]
-pub(super) use v512::{F512, V512};
+pub(super) use v512::V512;
 
 use super::panel::Sums;
 
@@ -26,6 +26,10 @@ pub(super) trait Vector: Copy {
     /// Bytes of a vector.
     const BYTES: usize = 64 / Self::PARTS;
 
+    /// A part of 16 words.
+    fn words(proof: Self::Proof, words: &[u32; 16], part: usize) -> Self;
+    /// A part of 16 floats.
+    fn floats(proof: Self::Proof, floats: &Sums, part: usize) -> Self::Floats;
     /// The first bytes of a slice, which has as many.
     fn load(proof: Self::Proof, bytes: &[u8]) -> Self;
     /// Widens the first half-precision floats of a slice, one a lane.
@@ -60,9 +64,38 @@ pub(super) trait Vector: Copy {
     fn to_floats(self) -> Self::Floats;
 }
 
+/// A vector of words with the byte dot product.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "no other processor has vectors here yet")
+)]
+pub(super) trait Vnni: Vector {
+    /// A word in every lane.
+    fn splat(proof: Self::Proof, word: u32) -> Self;
+    /// Adds to each lane the products of its four unsigned bytes with four signed ones.
+    fn add_dots(self, unsigned: Self, signed: u32) -> Self;
+    /// Adds to each lane the products of its two signed halves with two others.
+    fn add_half_dots(self, halves: Self, others: u32) -> Self;
+    /// Raises signed bytes by 128, which makes them unsigned.
+    fn raise_bytes(self) -> Self;
+    /// The lower and the upper half of each lane, signed.
+    fn signed_halves(self) -> [Self; 2];
+    /// Multiplies both halves of each lane by a factor; the products fit.
+    fn scale_halves(self, factor: i16) -> Self;
+    /// Multiplies lane by lane; the products fit.
+    fn multiply_lanes(self, other: Self) -> Self;
+    fn add_lanes(self, other: Self) -> Self;
+}
+
 /// A vector of floats.
 pub(super) trait Floats: Copy {
     fn multiply(self, other: Self) -> Self;
+    /// `self * factor + sum`, rounded once.
+    fn multiply_add(self, factor: Self, sum: Self) -> Self;
+    /// Multiplies every lane by the same factor.
+    fn scale(self, factor: f32) -> Self;
+    /// `self * factor + sum`, the same factor in every lane, rounded once.
+    fn scale_add(self, factor: f32, sum: Self) -> Self;
     fn negate(self) -> Self;
     /// Writes the vector into a part of 16 floats.
     fn store(self, floats: &mut Sums, part: usize);

@@ -5,6 +5,7 @@
 
 mod crew;
 mod disjoint;
+mod topology;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -18,6 +19,7 @@ use std::thread::JoinHandle;
 use crate::Isa;
 use crew::Crew;
 pub(crate) use disjoint::Disjoint;
+pub use topology::default_threads;
 
 /// Persistent worker threads; whoever has the turn is worker 0.
 pub struct Team {

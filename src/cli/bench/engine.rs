@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::DecimalBytes;
 use ingle_kernels::limits::Limits as MachineLimits;
+use ingle_kernels::team::default_threads;
 use ingle_kernels::{Isa, Team};
 
 use super::cost::Cost;
@@ -95,9 +96,8 @@ pub(super) fn run(args: &EngineArgs, config: &Config, out: &mut dyn Write) -> an
         Some(name) => Isa::named(name)?,
         None => Isa::detect(),
     };
-    let all_threads = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let n_threads = args.n_threads.or(config.threads);
-    let team = Team::new(n_threads.unwrap_or_else(all_threads), isa);
+    let team = Team::new(n_threads.unwrap_or_else(default_threads), isa);
     let limits = MachineLimits::measure(&team.take_turn());
     let mut report = Report {
         model: args.model.clone(),

@@ -158,3 +158,37 @@ async fn others_are_let_in_by_a_word_or_a_key() {
         assert_eq!(serving.ended().await.code, Some(0));
     }
 }
+
+/// What computes is the team's, what waits is tokio's: no library starts threads of its own, which
+/// would fight the team for the cores.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_thread_is_anybody_elses_after_a_generation() {
+    let ground = Ground::new();
+    let serving = ground
+        .serve(&["tiny.gguf", "--threads", "3", "--log-format", "json"])
+        .await;
+    serving.until_ready().await;
+    let answer = serving.post(&ask(5)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let process = std::path::PathBuf::from(format!("/proc/{}", serving.process_id()));
+    let mut names = Vec::new();
+    for task in std::fs::read_dir(process.join("task")).unwrap() {
+        let task = task.unwrap();
+        if task.file_name() == *serving.process_id().to_string() {
+            continue; // the main thread
+        }
+        // One that has just ended has no name any more.
+        if let Ok(name) = std::fs::read_to_string(task.path().join("comm")) {
+            names.push(name.trim().to_owned());
+        }
+    }
+    let is_ours = |name: &String| {
+        ["ingle-team-", "engine ", "tokio-"]
+            .iter()
+            .any(|ours| name.starts_with(ours))
+    };
+    assert!(names.iter().all(is_ours), "{names:?}");
+    let n_team = names.iter().filter(|name| name.starts_with("ingle-team-"));
+    assert_eq!(n_team.count(), 2, "{names:?}");
+}

@@ -14,16 +14,16 @@ use std::arch::x86_64::{
     _mm512_srli_epi32, _mm512_sub_epi8, _mm512_test_epi8_mask, _mm512_xor_ps, _mm512_xor_si512,
 };
 
-use super::{Floats, Sums, Vector};
+use super::{Floats, Sums, Vector, Vnni};
 use crate::isa::Avx512Vnni;
 
 /// 512 bits of words, and proof of AVX-512.
 #[derive(Clone, Copy)]
-pub(in crate::matmul) struct V512(pub(in crate::matmul) __m512i);
+pub(in crate::matmul) struct V512(__m512i);
 
 /// 512 bits of floats, and the same proof.
 #[derive(Clone, Copy)]
-pub(in crate::matmul) struct F512(pub(in crate::matmul) __m512);
+pub(in crate::matmul) struct F512(__m512);
 
 /// Calls an intrinsic whose instructions a value proves.
 macro_rules! proven {
@@ -37,6 +37,16 @@ impl Vector for V512 {
     type Proof = Avx512Vnni;
     type Floats = F512;
     const PARTS: usize = 1;
+
+    #[inline(always)]
+    fn words(_: Avx512Vnni, words: &[u32; 16], _: usize) -> Self {
+        Self(bytemuck::cast(*words))
+    }
+
+    #[inline(always)]
+    fn floats(_: Avx512Vnni, floats: &Sums, _: usize) -> F512 {
+        F512(bytemuck::cast(*floats))
+    }
 
     #[inline(always)]
     fn load(_: Avx512Vnni, bytes: &[u8]) -> Self {
@@ -139,38 +149,32 @@ impl Vector for V512 {
     }
 }
 
-/// What the byte dot product and its kin do, beyond what all vectors do.
-impl V512 {
-    /// A word in every lane.
+impl Vnni for V512 {
     #[inline(always)]
-    pub(in crate::matmul) fn splat(_: Avx512Vnni, word: u32) -> Self {
+    fn splat(_: Avx512Vnni, word: u32) -> Self {
         Self(proven!(_mm512_set1_epi32(word.cast_signed())))
     }
 
-    /// Adds to each lane the products of its four unsigned bytes with four signed ones.
     #[inline(always)]
-    pub(in crate::matmul) fn add_dots(self, unsigned: Self, signed: u32) -> Self {
+    fn add_dots(self, unsigned: Self, signed: u32) -> Self {
         let signed = proven!(_mm512_set1_epi32(signed.cast_signed()));
         Self(proven!(_mm512_dpbusd_epi32(self.0, unsigned.0, signed)))
     }
 
-    /// Adds to each lane the products of its two signed halves with two others.
     #[inline(always)]
-    pub(in crate::matmul) fn add_half_dots(self, halves: Self, others: u32) -> Self {
+    fn add_half_dots(self, halves: Self, others: u32) -> Self {
         let others = proven!(_mm512_set1_epi32(others.cast_signed()));
         Self(proven!(_mm512_dpwssd_epi32(self.0, halves.0, others)))
     }
 
-    /// Raises signed bytes by 128, which makes them unsigned.
     #[inline(always)]
-    pub(in crate::matmul) fn raise_bytes(self) -> Self {
+    fn raise_bytes(self) -> Self {
         let raise = proven!(_mm512_set1_epi8(-128));
         Self(proven!(_mm512_xor_si512(self.0, raise)))
     }
 
-    /// The lower and the upper half of each lane, signed.
     #[inline(always)]
-    pub(in crate::matmul) fn signed_halves(self) -> [Self; 2] {
+    fn signed_halves(self) -> [Self; 2] {
         let low = proven!(_mm512_slli_epi32::<16>(self.0));
         [
             Self(proven!(_mm512_srai_epi32::<16>(low))),
@@ -178,48 +182,41 @@ impl V512 {
         ]
     }
 
-    /// Multiplies both halves of each lane by a factor; the products fit.
     #[inline(always)]
-    pub(in crate::matmul) fn scale_halves(self, factor: i16) -> Self {
+    fn scale_halves(self, factor: i16) -> Self {
         let factors = proven!(_mm512_set1_epi16(factor));
         Self(proven!(_mm512_mullo_epi16(self.0, factors)))
     }
 
-    /// Multiplies lane by lane; the products fit.
     #[inline(always)]
-    pub(in crate::matmul) fn multiply_lanes(self, other: Self) -> Self {
+    fn multiply_lanes(self, other: Self) -> Self {
         Self(proven!(_mm512_mullo_epi32(self.0, other.0)))
     }
 
     #[inline(always)]
-    pub(in crate::matmul) fn add_lanes(self, other: Self) -> Self {
+    fn add_lanes(self, other: Self) -> Self {
         Self(proven!(_mm512_add_epi32(self.0, other.0)))
     }
 }
 
-impl F512 {
-    /// `self * factor + sum`, rounded once.
+impl Floats for F512 {
     #[inline(always)]
-    pub(in crate::matmul) fn multiply_add(self, factor: Self, sum: Self) -> Self {
+    fn multiply_add(self, factor: Self, sum: Self) -> Self {
         Self(proven!(_mm512_fmadd_ps(self.0, factor.0, sum.0)))
     }
 
-    /// Multiplies every lane by the same factor.
     #[inline(always)]
-    pub(in crate::matmul) fn scale(self, factor: f32) -> Self {
+    fn scale(self, factor: f32) -> Self {
         let factor = proven!(_mm512_set1_ps(factor));
         Self(proven!(_mm512_mul_ps(self.0, factor)))
     }
 
-    /// `self * factor + sum`, the same factor in every lane, rounded once.
     #[inline(always)]
-    pub(in crate::matmul) fn scale_add(self, factor: f32, sum: Self) -> Self {
+    fn scale_add(self, factor: f32, sum: Self) -> Self {
         let factor = proven!(_mm512_set1_ps(factor));
         Self(proven!(_mm512_fmadd_ps(self.0, factor, sum.0)))
     }
-}
 
-impl Floats for F512 {
     #[inline(always)]
     fn multiply(self, other: Self) -> Self {
         Self(proven!(_mm512_mul_ps(self.0, other.0)))
