@@ -11,16 +11,17 @@ pub(super) struct Rows<'a> {
 }
 
 vectorized! {
-    /// Computes `out += a · b`, for `b` of `[len, width]` and rows of `a` that begin with `len` values;
+    /// Computes `out = a · b`, or `out += a · b` if `adds`, for `b` of `[len, width]` and rows of `a` that begin with `len` values;
     /// rows of `out` begin with `width` values, `out_stride` apart.
     ///
     /// A value's products are added one by one, in the order of `len`, whatever the number of rows.
-    pub(super) fn add_product(
+    pub(super) fn product(
         a: Rows<'_>,
         b: &[f32],
         width: usize,
         out: &mut [f32],
         out_stride: usize,
+        adds: bool,
     ) {
         let mut row_idx = 0;
         while row_idx < a.n_rows {
@@ -28,7 +29,7 @@ vectorized! {
             let out = &mut out[row_idx * out_stride..];
             // As many rows as there are registers for their sums.
             let left = a.n_rows - row_idx;
-            let part = Part { a: rows, a_stride: a.stride, b, width, out_stride };
+            let part = Part { a: rows, a_stride: a.stride, b, width, out_stride, adds };
             row_idx += match left {
                 8.. if WIDE => part.add::<8, 32, FUSED>(out),
                 6.. => part.add::<6, 16, FUSED>(out),
@@ -48,6 +49,7 @@ struct Part<'a> {
     b: &'a [f32],
     width: usize,
     out_stride: usize,
+    adds: bool,
 }
 
 impl Part<'_> {
@@ -83,7 +85,9 @@ impl Part<'_> {
         let mut sums = [[0.0_f32; W]; R];
         for (i, (row, sums)) in rows.iter_mut().zip(&mut sums).enumerate() {
             *row = &self.a[i * self.a_stride..][..len];
-            if let Some(values) = out[i * self.out_stride + column..].first_chunk() {
+            if let (true, Some(values)) =
+                (self.adds, out[i * self.out_stride + column..].first_chunk())
+            {
                 *sums = *values;
             }
         }

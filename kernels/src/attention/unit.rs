@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::product::{Rows, add_product};
+use super::product::{Rows, product};
 use super::weights::{NOTHING, State, divide, merge, multiply, soften};
 use super::{AttentionArgs, SPAN};
 use crate::{Columns, Isa};
@@ -207,16 +207,21 @@ impl Unit<'_> {
             shape.widen(isa, &k[part], scratch.block, scratch.scales);
             let column = index * shape.block_len % SPAN;
             let scores = &mut scratch.scores[..n_rows * SPAN];
-            for row in scores.chunks_exact_mut(SPAN) {
-                row[column..column + shape.block_len].fill(0.0);
-            }
             let q = Rows {
                 values: scratch.q,
                 stride: shape.head_dim,
                 n_rows,
             };
             let block = &*scratch.block;
-            add_product(isa, q, block, shape.block_len, &mut scores[column..], SPAN);
+            product(
+                isa,
+                q,
+                block,
+                shape.block_len,
+                &mut scores[column..],
+                SPAN,
+                false,
+            );
             if shape.kv_type.is_scaled() {
                 for row in scores.chunks_exact_mut(SPAN) {
                     multiply(
@@ -235,7 +240,7 @@ impl Unit<'_> {
         let shape = args.shape;
         let n_rows = self.n_rows();
         let out = &mut out[..n_rows * shape.head_dim];
-        out.fill(0.0);
+        let mut adds = false;
         for index in positions.start / shape.block_len..positions.end.div_ceil(shape.block_len) {
             let part = shape.part(self.tile.table[index], self.kv_head);
             shape.widen(isa, &v[part], scratch.block, scratch.scales);
@@ -259,7 +264,8 @@ impl Unit<'_> {
             };
             let head_dim = shape.head_dim;
             let block = &scratch.block[within.start * head_dim..within.end * head_dim];
-            add_product(isa, weights, block, head_dim, out, head_dim);
+            product(isa, weights, block, head_dim, out, head_dim, adds);
+            adds = true;
         }
     }
 

@@ -187,6 +187,10 @@ impl Product<'_> {
             let start = (first_act + i) * self.stride + self.column + first_row;
             // SAFETY: a tile, and with it these columns, belongs to one task.
             let out = unsafe { self.out.slice_mut(start..start + n_rows) };
+            if let (Output::Write, Some(out)) = (self.output, out.first_chunk_mut()) {
+                *out = *sums;
+                continue;
+            }
             for (out, sum) in out.iter_mut().zip(sums) {
                 match self.output {
                     Output::Write => *out = *sum,

@@ -103,11 +103,23 @@ fn scales(magnitude: f32) -> [f32; 2] {
     [scale, inverse]
 }
 
-/// Quantises one group.
-#[inline]
+/// Quantises one group, in loops that compile to vectors.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instructions"
+)]
 fn quantize_group(x: &[f32; GROUP_LEN]) -> ActGroup {
     let [scale, inverse] = scales(magnitude(x));
-    let (bytes, half_sums) = quants(x, inverse);
+    let mut quants = [0_i32; GROUP_LEN];
+    let mut bytes = [0; GROUP_LEN];
+    for ((quant, byte), x) in quants.iter_mut().zip(&mut bytes).zip(x) {
+        let word = (x * inverse + ROUND).to_bits();
+        // A NaN gives any byte at all, so the sums are taken from the bytes.
+        *quant = (word << 24).cast_signed() >> 24;
+        *byte = word.to_le_bytes()[0];
+    }
+    let half_sums = half_sums(&quants);
     let mut group = [0; GROUP_WORDS];
     for (word, bytes) in group.iter_mut().zip(bytes.as_chunks().0) {
         *word = u32::from_le_bytes(*bytes);
@@ -119,17 +131,41 @@ fn quantize_group(x: &[f32; GROUP_LEN]) -> ActGroup {
     group
 }
 
-/// The largest absolute value; NaN if one is not finite.
-#[inline]
-fn magnitude(x: &[f32; GROUP_LEN]) -> f32 {
-    // As integers, the bits of magnitudes are in their order, and NaN is above all.
-    let mut largest = [0_u32; 8];
-    for x in x.as_chunks::<8>().0 {
-        for (largest, x) in largest.iter_mut().zip(x) {
-            *largest = (*largest).max(x.to_bits() & 0x7fff_ffff);
+/// The sums of a group's halves.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instructions"
+)]
+fn half_sums(quants: &[i32; GROUP_LEN]) -> [i16; 2] {
+    let mut sums = [0_i32; 2];
+    for (sum, half) in sums
+        .iter_mut()
+        .zip(quants.as_chunks::<{ GROUP_LEN / 2 }>().0)
+    {
+        for quant in half {
+            *sum += quant;
         }
     }
-    finite_or_nan(largest.into_iter().fold(0, u32::max))
+    #[expect(clippy::cast_possible_truncation, reason = "at most 16 bytes")]
+    sums.map(|sum| sum as i16)
+}
+
+/// The largest absolute value; NaN if one is not finite.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instructions"
+)]
+fn magnitude(x: &[f32; GROUP_LEN]) -> f32 {
+    // As integers, the bits of magnitudes are in their order, and NaN is above all.
+    let mut largest = x.map(|x| x.to_bits() & 0x7fff_ffff);
+    for width in [16, 8, 4, 2, 1] {
+        for i in 0..width {
+            largest[i] = largest[i].max(largest[i + width]);
+        }
+    }
+    finite_or_nan(largest[0])
 }
 
 /// The float of these bits; NaN for infinity.
@@ -143,19 +179,6 @@ fn finite_or_nan(bits: u32) -> f32 {
 #[inline]
 fn nearest(x: f32, inverse: f32) -> u8 {
     (x * inverse + ROUND).to_bits().to_le_bytes()[0]
-}
-
-/// The quants, and the sums of their halves.
-#[inline]
-fn quants(x: &[f32; GROUP_LEN], inverse: f32) -> ([u8; GROUP_LEN], [i16; 2]) {
-    let mut bytes = [0; GROUP_LEN];
-    // A NaN gives any byte at all, so the sums are taken from the bytes.
-    for (byte, x) in bytes.iter_mut().zip(x) {
-        *byte = nearest(*x, inverse);
-    }
-    let sum = |half: &[u8]| half.iter().map(|byte| i16::from(byte.cast_signed())).sum();
-    let sums = [sum(&bytes[..GROUP_LEN / 2]), sum(&bytes[GROUP_LEN / 2..])];
-    (bytes, sums)
 }
 
 /// Two i16 in a word, the first lowest.
