@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::isa::vectorized;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{AvxVnni, Encoding};
+use crate::memory::Memory;
 use crate::{Isa, Turn};
 
 /// What the read rate is measured on: many times a last-level cache. Units: bytes.
@@ -43,8 +44,10 @@ impl Limits {
 
 /// Bytes a second at which all threads read a buffer of `n_bytes`.
 fn read_rate(turn: &Turn<'_>, n_bytes: usize) -> f64 {
-    // Written once: pages that were only asked for are all the same page of zeros.
-    let floats = vec![1.0_f32; n_bytes / 4];
+    // In the pages that weights lie in, and written once: what was only asked for is one page of zeros.
+    let mut memory = Memory::zeroed(n_bytes);
+    memory.bytes_mut().fill(1);
+    let floats: &[f32] = bytemuck::cast_slice(memory.bytes());
     let (tasks, _) = floats.as_chunks::<TASK_FLOATS>();
     let isa = turn.isa();
     let pass = || {

@@ -35,10 +35,25 @@ struct Step<'a> {
     block_tables: &'a [&'a [u32]],
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
     fn n_tokens(&self) -> usize {
         self.batch.n_tokens()
     }
+
+    /// All of the step's tokens.
+    fn rows(&self) -> Rows<'a> {
+        Rows {
+            turn: self.turn,
+            n_tokens: self.n_tokens(),
+        }
+    }
+}
+
+/// How many rows an operation takes, and the right to compute.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    turn: &'a Turn<'a>,
+    n_tokens: usize,
 }
 
 impl Llama {
@@ -117,12 +132,7 @@ impl Llama {
         };
         let attention = PagedAttention { turn, args, stride };
         space.attended.inplace_op3(&space.qkv, cache, &attention)?;
-        self.quantize(
-            step.turn,
-            step.n_tokens(),
-            &space.attended,
-            &[&layer.attn_output],
-        )?;
+        self.quantize(step.rows(), &space.attended, &[&layer.attn_output])?;
         self.add(step, &space.attended, &layer.attn_output)
     }
 
@@ -168,9 +178,12 @@ impl Llama {
         };
         let output = [&self.weights.output];
         self.apply_norm(&norm, &space.picked, &space.picked_normed, &output)?;
+        let picked = Rows {
+            turn: step.turn,
+            n_tokens: rows.len(),
+        };
         self.multiply(
-            step.turn,
-            rows.len(),
+            picked,
             &space.picked_normed,
             &output,
             &space.logits,
@@ -212,8 +225,7 @@ impl Llama {
     /// Quantises `x` if one of the matrices takes it so.
     fn quantize(
         &self,
-        turn: &Turn<'_>,
-        n_tokens: usize,
+        Rows { turn, n_tokens }: Rows<'_>,
         x: &Tensor,
         matrices: &[&Matrix],
     ) -> Result<(), Error> {
@@ -233,20 +245,19 @@ impl Llama {
         matrices: &[&Matrix],
         out: &Tensor,
     ) -> Result<(), Error> {
-        self.multiply(step.turn, step.n_tokens(), x, matrices, out, Output::Write)
+        self.multiply(step.rows(), x, matrices, out, Output::Write)
     }
 
     /// Adds a product to the residual stream.
     fn add(&self, step: Step<'_>, x: &Tensor, matrix: &Matrix) -> Result<(), Error> {
         let state = &self.workspace.state;
-        self.multiply(step.turn, step.n_tokens(), x, &[matrix], state, Output::Add)
+        self.multiply(step.rows(), x, &[matrix], state, Output::Add)
     }
 
     /// Multiplies `x`, or the words made from it, by each matrix.
     fn multiply(
         &self,
-        turn: &Turn<'_>,
-        n_tokens: usize,
+        Rows { turn, n_tokens }: Rows<'_>,
         x: &Tensor,
         matrices: &[&Matrix],
         out: &Tensor,

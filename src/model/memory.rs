@@ -31,7 +31,7 @@ impl Limits {
 /// What a model takes. Units: bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// The weights: packed, at as many bytes as in the file, or decoded.
+    /// The weights: packed, at as many bytes as in the file (of Q3_K and Q6_K, 1 to 2 % more). or decoded.
     pub weights_bytes: u64,
     /// The KV cache.
     pub kv_bytes: u64,

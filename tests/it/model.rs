@@ -54,7 +54,12 @@ fn load_file(file: &GgufFile) -> Result<Model, Error> {
 
 impl Bench {
     pub(crate) fn new(gguf: &Gguf, n_threads: usize) -> Self {
-        let model = load(gguf, LIMITS, team(n_threads)).unwrap();
+        Self::with_kv(gguf, n_threads, KvType::F16)
+    }
+
+    fn with_kv(gguf: &Gguf, n_threads: usize, kv_type: KvType) -> Self {
+        let limits = Limits { kv_type, ..LIMITS };
+        let model = load(gguf, limits, team(n_threads)).unwrap();
         // Taken from the end: a sequence's blocks do not lie in order.
         let n_blocks = u32::try_from(LIMITS.n_blocks).unwrap();
         let free = (0..n_blocks).map(|i| i * 7 % n_blocks).rev().collect();

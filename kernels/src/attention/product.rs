@@ -1,42 +1,41 @@
 //! The product that attention is made of, twice: rows times a matrix, in registers.
 
 use crate::isa::vectorized;
+use crate::{Out, Output};
 
 /// Rows of a matrix, `stride` values apart.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(super) struct Strided<'a> {
     pub(super) values: &'a [f32],
     pub(super) stride: usize,
     pub(super) n_rows: usize,
 }
 
 vectorized! {
-    /// Computes `out = a · b`, or `out += a · b` if `adds`, for `b` of `[len, width]` and rows of `a` that begin with `len` values;
-    /// rows of `out` begin with `width` values, `out_stride` apart.
+    /// Computes `out = a · b` for `b` of `[len, width]` and rows of `a` that begin with `len` values, or
+    /// adds it; rows of `out` begin with `width` values.
     ///
     /// A value's products are added one by one, in the order of `len`, whatever the number of rows.
-    pub(super) fn product(
-        a: Rows<'_>,
-        b: &[f32],
-        width: usize,
-        out: &mut [f32],
-        out_stride: usize,
-        adds: bool,
-    ) {
+    pub(super) fn product(a: Strided<'_>, b: &[f32], width: usize, out: &mut Out<'_>) {
         let mut row_idx = 0;
         while row_idx < a.n_rows {
-            let rows = &a.values[row_idx * a.stride..];
-            let out = &mut out[row_idx * out_stride..];
+            let part = Part {
+                a: &a.values[row_idx * a.stride..],
+                a_stride: a.stride,
+                b,
+                width,
+                out_stride: out.stride,
+                output: out.output,
+            };
+            let out = &mut out.values[row_idx * out.stride..];
             // As many rows as there are registers for their sums.
-            let left = a.n_rows - row_idx;
-            let part = Part { a: rows, a_stride: a.stride, b, width, out_stride, adds };
-            row_idx += match left {
-                8.. if WIDE => part.add::<8, 32, FUSED>(out),
-                6.. => part.add::<6, 16, FUSED>(out),
-                4.. => part.add::<4, 16, FUSED>(out),
-                3 => part.add::<3, 32, FUSED>(out),
-                2 => part.add::<2, 32, FUSED>(out),
-                _ => part.add::<1, 64, FUSED>(out),
+            row_idx += match a.n_rows - row_idx {
+                8.. if WIDE => part.compute::<8, 32, FUSED>(out),
+                6.. => part.compute::<6, 16, FUSED>(out),
+                4.. => part.compute::<4, 16, FUSED>(out),
+                3 => part.compute::<3, 32, FUSED>(out),
+                2 => part.compute::<2, 32, FUSED>(out),
+                _ => part.compute::<1, 64, FUSED>(out),
             };
         }
     }
@@ -49,23 +48,23 @@ struct Part<'a> {
     b: &'a [f32],
     width: usize,
     out_stride: usize,
-    adds: bool,
+    output: Output,
 }
 
 impl Part<'_> {
-    /// Adds the product of `R` rows and returns their number: `W` columns at a time, then one by one.
+    /// Computes the product of `R` rows and returns their number: `W` columns at a time, then one by one.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "compiled for the caller's instructions"
     )]
-    fn add<const R: usize, const W: usize, const FUSED: bool>(&self, out: &mut [f32]) -> usize {
+    fn compute<const R: usize, const W: usize, const FUSED: bool>(&self, out: &mut [f32]) -> usize {
         let whole = self.width / W * W;
         for column in (0..whole).step_by(W) {
-            self.add_columns::<R, W, FUSED>(column, out);
+            self.compute_columns::<R, W, FUSED>(column, out);
         }
         for column in whole..self.width {
-            self.add_columns::<R, 1, FUSED>(column, out);
+            self.compute_columns::<R, 1, FUSED>(column, out);
         }
         R
     }
@@ -75,7 +74,7 @@ impl Part<'_> {
         clippy::inline_always,
         reason = "compiled for the caller's instructions"
     )]
-    fn add_columns<const R: usize, const W: usize, const FUSED: bool>(
+    fn compute_columns<const R: usize, const W: usize, const FUSED: bool>(
         &self,
         column: usize,
         out: &mut [f32],
@@ -85,9 +84,8 @@ impl Part<'_> {
         let mut sums = [[0.0_f32; W]; R];
         for (i, (row, sums)) in rows.iter_mut().zip(&mut sums).enumerate() {
             *row = &self.a[i * self.a_stride..][..len];
-            if let (true, Some(values)) =
-                (self.adds, out[i * self.out_stride + column..].first_chunk())
-            {
+            let values = out[i * self.out_stride + column..].first_chunk();
+            if let (Output::Add, Some(values)) = (self.output, values) {
                 *sums = *values;
             }
         }

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::product::{Rows, product};
+use super::product::{Strided, product};
 use super::weights::{NOTHING, State, divide, merge, multiply, soften};
 use super::{AttentionArgs, SPAN};
-use crate::{Columns, Isa};
+use crate::{Columns, Isa, Out, Output};
 
 /// Query rows of a unit, where a token's heads are not more: their scores are 64 KiB.
 const UNIT_ROWS: usize = 64;
@@ -207,21 +207,18 @@ impl Unit<'_> {
             shape.widen(isa, &k[part], scratch.block, scratch.scales);
             let column = index * shape.block_len % SPAN;
             let scores = &mut scratch.scores[..n_rows * SPAN];
-            let q = Rows {
+            let q = Strided {
                 values: scratch.q,
                 stride: shape.head_dim,
                 n_rows,
             };
             let block = &*scratch.block;
-            product(
-                isa,
-                q,
-                block,
-                shape.block_len,
-                &mut scores[column..],
-                SPAN,
-                false,
-            );
+            let mut out = Out {
+                values: &mut scores[column..],
+                stride: SPAN,
+                output: Output::Write,
+            };
+            product(isa, q, block, shape.block_len, &mut out);
             if shape.kv_type.is_scaled() {
                 for row in scores.chunks_exact_mut(SPAN) {
                     multiply(
@@ -240,7 +237,12 @@ impl Unit<'_> {
         let shape = args.shape;
         let n_rows = self.n_rows();
         let out = &mut out[..n_rows * shape.head_dim];
-        let mut adds = false;
+        // The first block's values begin the sums.
+        let mut out = Out {
+            values: out,
+            stride: shape.head_dim,
+            output: Output::Write,
+        };
         for index in positions.start / shape.block_len..positions.end.div_ceil(shape.block_len) {
             let part = shape.part(self.tile.table[index], self.kv_head);
             shape.widen(isa, &v[part], scratch.block, scratch.scales);
@@ -257,15 +259,15 @@ impl Unit<'_> {
                     multiply(isa, &mut row[columns.clone()], scales);
                 }
             }
-            let weights = Rows {
+            let weights = Strided {
                 values: &scores[columns.start..],
                 stride: SPAN,
                 n_rows,
             };
             let head_dim = shape.head_dim;
             let block = &scratch.block[within.start * head_dim..within.end * head_dim];
-            product(isa, weights, block, head_dim, out, head_dim, adds);
-            adds = true;
+            product(isa, weights, block, head_dim, &mut out);
+            out.output = Output::Add;
         }
     }
 

@@ -5,8 +5,8 @@ use super::unpack::{BLOCK_GROUPS_MOST, Packing, Rows};
 use super::vector::Vector;
 use crate::quantize::ActGroup;
 
-/// How far ahead weights are asked for.
-const PREFETCH_BYTES: usize = 4096;
+/// How far ahead weights are asked for: farther than memory is slow.
+const PREFETCH_BYTES: usize = 8192;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
@@ -79,7 +79,8 @@ pub(super) fn add_strip<P: Packing, V: Arithmetic, const M: usize>(
     }
 }
 
-/// Asks for weights further on, as many as a group has: no processor foresees the next page.
+/// Asks for weights further on, as many as a group has: no processor foresees the next page, and between
+/// two groups' loads there is work enough to let it fall behind.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
@@ -126,9 +127,7 @@ fn add_group<P: Packing, V: Arithmetic, const GROUP: usize, const M: usize>(
     totals: &mut [V::Floats; M],
 ) {
     if GROUP < P::RUN_GROUPS {
-        if P::PREFETCH {
-            prefetch::<P, V>(rows, run * P::RUN_GROUPS + GROUP);
-        }
+        prefetch::<P, V>(rows, run * P::RUN_GROUPS + GROUP);
         let quants = P::quants::<V, GROUP>(rows, run);
         let mut groups = [&acts[0][GROUP]; M];
         for (group, row) in groups.iter_mut().zip(acts) {

@@ -34,7 +34,8 @@ pub(super) trait Vector: Copy {
     fn load(proof: Self::Proof, bytes: &[u8]) -> Self;
     /// Widens the first half-precision floats of a slice, one a lane.
     fn load_halves(proof: Self::Proof, bytes: &[u8]) -> Self::Floats;
-    /// Asks for the cache line at an address, whatever is there.
+    /// Asks for the cache line at an address, whatever is there, to come as near as the second cache: the
+    /// first has too few places for lines that are under way.
     fn prefetch(proof: Self::Proof, at: *const u8);
     /// Writes the vector into a part of 16 words.
     fn store(self, words: &mut [u32; 16], part: usize);

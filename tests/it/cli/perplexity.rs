@@ -161,6 +161,29 @@ async fn rounded_activations_diverge_from_f32_a_little() {
     assert!((ratio - 1.0).abs() < 0.05, "{told}");
 }
 
+/// Keys and values in eight bits move the figures, but by less than the rounded activations do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_of_bytes_costs_little() {
+    let ground = Ground::new();
+    ground.write("text", TEXT);
+    let path = fixtures::smollm2();
+    let model = path.to_str().unwrap();
+    let mut told = Vec::new();
+    for kv_type in ["f16", "int8"] {
+        let mut arguments = vec!["perplexity", "text", "-m", model, "--ctx-chunk", "64"];
+        arguments.extend(["--kv-type", kv_type, "--json"]);
+        told.push(number(&json(&ground.run(&arguments).await)["perplexity"]));
+    }
+    assert_ne!(told[0], told[1]);
+    assert!((told[1] / told[0] - 1.0).abs() < 0.02, "{told:?}");
+    let unknown = ["perplexity", "text", "-m", model, "--kv-type", "int4"];
+    let ended = ground.run(&unknown).await;
+    assert!(
+        ended.err.contains("\"int4\" is neither f16 nor int8"),
+        "{ended:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_figures_are_shown_to_people() {
     let ground = Ground::new();

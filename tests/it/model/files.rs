@@ -1,6 +1,6 @@
 //! Files that contradict themselves or ask for what is not built, and batches that cannot be.
 
-use ingle::model::{Batch, Memory, ModelConfig};
+use ingle::model::{Batch, KvType, Limits, Memory, ModelConfig};
 
 use super::{Bench, LIMITS, load_file, open};
 use crate::gguf_file::{GgufFile, Meta, TinyLlama};
@@ -155,6 +155,12 @@ fn memory_is_estimated_before_loading() {
     assert_eq!(memory.weights_bytes, weights);
     // Layers, keys and values, blocks, KV heads, tokens, values, bytes.
     assert_eq!(memory.kv_bytes, 2 * 2 * 40 * 2 * 32 * 16 * 2);
+    let bytes = Limits {
+        kv_type: KvType::Int8,
+        ..LIMITS
+    };
+    let memory = Memory::estimate(&gguf, &config, &bytes);
+    assert_eq!(memory.kv_bytes, 2 * 2 * 40 * 2 * 32 * (16 + 4));
     // The largest of the step's buffers: 256 rows of logits, here and on the host.
     assert!(memory.workspace_bytes > 2 * 256 * 384 * 4);
     assert!(memory.workspace_bytes < 4 << 20);

@@ -1,6 +1,7 @@
 //! A token's logits depend on its sequence and on nothing else, to the last bit.
 
 use ingle::gguf::Gguf;
+use ingle::model::KvType;
 
 use super::{Bench, Sequence, open, tokens};
 use crate::fixtures;
@@ -19,10 +20,16 @@ fn cuts(n: usize) -> Vec<Vec<usize>> {
 }
 
 fn check(gguf: &Gguf, n_vocab: u32, n: usize) {
+    for kv_type in KvType::ALL {
+        check_kv(gguf, kv_type, n_vocab, n);
+    }
+}
+
+fn check_kv(gguf: &Gguf, kv_type: KvType, n_vocab: u32, n: usize) {
     let tokens = tokens(7, n, n_vocab);
-    let whole = bits(&Bench::new(gguf, 1).logits(&tokens, &[n]));
+    let whole = bits(&Bench::with_kv(gguf, 1, kv_type).logits(&tokens, &[n]));
     for n_threads in [1, 2, 3] {
-        let mut bench = Bench::new(gguf, n_threads);
+        let mut bench = Bench::with_kv(gguf, n_threads, kv_type);
         for cut in cuts(n) {
             // Other blocks each time, with what the last time left in them.
             assert_eq!(

@@ -114,7 +114,7 @@ fn sub_scales<V: Vector>(words: [V; 4], scale: V::Floats, part: usize, groups: &
 
 /// Implements [`Packing`] where two functions do the work.
 macro_rules! packing {
-    ($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $runs:literal x $groups:literal, prefetch: $prefetch:literal, $scales:ident, $quants:ident) => {
+    ($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $runs:literal x $groups:literal, $scales:ident, $quants:ident) => {
         $(#[$meta])*
         pub(in crate::matmul) struct $name;
 
@@ -123,7 +123,6 @@ macro_rules! packing {
             const BLOCK_BYTES: usize = $bytes;
             const RUNS: usize = $runs;
             const RUN_GROUPS: usize = $groups;
-            const PREFETCH: bool = $prefetch;
 
             #[inline(always)]
             fn scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
@@ -238,21 +237,21 @@ fn q6<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
 
 packing!(
     /// Scales and minima of 16 weights, 256 quants of two bits.
-    Q2K: 84 bytes, SubTwos, 2 x 4, prefetch: true, q2_scales, q2
+    Q2K: 84 bytes, SubTwos, 2 x 4, q2_scales, q2
 );
 packing!(
     /// Third bits, quants of two bits, scales of 16 weights.
-    Q3K: 110 bytes, SubThrees, 2 x 4, prefetch: true, q3_scales, q3
+    Q3K: 110 bytes, SubThrees, 2 x 4, q3_scales, q3
 );
 packing!(
     /// Scales and minima of 32 weights, nibbles.
-    Q4K: 144 bytes, BiasedNibbles, 4 x 2, prefetch: true, scales, q4
+    Q4K: 144 bytes, BiasedNibbles, 4 x 2, scales, q4
 );
 packing!(
     /// Scales and minima of 32 weights, fifth bits, nibbles.
-    Q5K: 176 bytes, BiasedFives, 4 x 2, prefetch: true, scales, q5
+    Q5K: 176 bytes, BiasedFives, 4 x 2, scales, q5
 );
 packing!(
     /// Nibbles, upper bits, scales of 16 weights.
-    Q6K: 210 bytes, SubSixes, 2 x 4, prefetch: false, q6_scales, q6
+    Q6K: 210 bytes, SubSixes, 2 x 4, q6_scales, q6
 );

@@ -27,9 +27,6 @@ pub(super) trait Packing {
     const RUNS: usize;
     /// Groups of a run.
     const RUN_GROUPS: usize;
-    /// Weights are asked for before they are read. Measured: it is worth a third for Q4_K with one row of
-    /// activations, and takes as much from Q6_K, whose lines are in flight already.
-    const PREFETCH: bool = true;
     /// Groups of a block.
     const GROUPS: usize = Self::RUNS * Self::RUN_GROUPS;
     /// Bytes of a strip's block.

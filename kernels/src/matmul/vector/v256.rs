@@ -5,7 +5,7 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm256_add_epi32,
+    __m256, __m256i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_prefetch, _mm256_add_epi32,
     _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8, _mm256_cvtepi32_ps,
     _mm256_cvtph_ps, _mm256_dpbusd_avx_epi32, _mm256_dpbusd_epi32, _mm256_dpwssd_avx_epi32,
     _mm256_dpwssd_epi32, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_mul_ps,
@@ -87,7 +87,7 @@ impl<P: Proof> Vector for V256<P> {
     #[inline(always)]
     fn prefetch(_: P, at: *const u8) {
         // A hint only: no address can fault.
-        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
+        proven!(_mm_prefetch::<_MM_HINT_T1>(at.cast()));
     }
 
     #[inline(always)]

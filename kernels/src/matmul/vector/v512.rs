@@ -5,7 +5,7 @@
 )]
 
 use std::arch::x86_64::{
-    __m512, __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm512_add_epi32,
+    __m512, __m512i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_prefetch, _mm512_add_epi32,
     _mm512_and_si512, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
     _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_maskz_set1_epi8,
     _mm512_mul_ps, _mm512_mullo_epi16, _mm512_mullo_epi32, _mm512_or_si512, _mm512_set1_epi8,
@@ -64,7 +64,7 @@ impl Vector for V512 {
     #[inline(always)]
     fn prefetch(_: Avx512Vnni, at: *const u8) {
         // A hint only: no address can fault.
-        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
+        proven!(_mm_prefetch::<_MM_HINT_T1>(at.cast()));
     }
 
     #[inline(always)]
