@@ -210,8 +210,9 @@ async fn errors_have_their_kinds() {
     endless.sampling.ignore_eos = true;
     let mut first = backend.chat(&endless, None).await.unwrap();
     first.next().await.unwrap().unwrap();
-    // The only place is taken: the next one waits, longer than it may.
-    let by = Instant::now() + Duration::from_millis(20);
+    // The only place is taken: the next one waits, longer than it may. (All 512 tokens take the tiny
+    // model some ten milliseconds.)
+    let by = Instant::now() + Duration::from_millis(2);
     let mut late = backend.chat(&endless, Some(by)).await.unwrap();
     let error = late.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind, BackendErrorKind::Timeout);
