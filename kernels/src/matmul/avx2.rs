@@ -118,7 +118,7 @@ fn dot_rows<L: Law, const M: usize>(
         for (vector, words) in vectors.iter_mut().zip(quants) {
             *vector = V256::words(proof, words, part);
         }
-        add_group::<L, M>(&vectors, scales, part, &groups, &mut totals);
+        add_group::<L, M>(proof, &vectors, scales, part, &groups, &mut totals);
     }
     for (total, sums) in totals.into_iter().zip(sums) {
         super::vector::Floats::store(total, sums, part);
@@ -132,7 +132,7 @@ impl Arithmetic for V256<Avx2> {
         reason = "compiled for the caller's instructions"
     )]
     fn add_group<L: Law, const M: usize>(
-        _: Avx2,
+        proof: Avx2,
         quants: &[Self; 8],
         scales: &GroupScales,
         part: usize,
@@ -140,38 +140,30 @@ impl Arithmetic for V256<Avx2> {
         totals: &mut [F256; M],
     ) {
         // SAFETY: the vectors prove AVX2, FMA and F16C.
-        unsafe { add_group::<L, M>(quants, scales, part, acts, totals) }
+        unsafe { add_group::<L, M>(proof, quants, scales, part, acts, totals) }
     }
-}
-
-/// A part of 16 lanes as a vector: it compiles to a load, without a pointer in sight.
-#[inline(always)]
-#[expect(
-    clippy::inline_always,
-    reason = "compiled for the caller's instructions"
-)]
-fn eight<T: bytemuck::Pod, V: bytemuck::Pod>(lanes: &[T; TILE_ROWS], part: usize) -> V {
-    bytemuck::cast::<[T; 8], V>(lanes.as_chunks().0[part])
 }
 
 /// Adds the products of one group to the totals of eight rows.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn add_group<L: Law, const M: usize>(
+    proof: Avx2,
     quants: &[V256<Avx2>; 8],
     weights: &GroupScales,
     part: usize,
     groups: &[&ActGroup; M],
     totals: &mut [F256; M],
 ) {
-    let sub_scales = eight(&weights.sub_scales, part);
+    let sub_scales = V256::words(proof, &weights.sub_scales, part).0;
     let dots = if L::SIGNED {
         signed_dots::<M>(quants, groups)
     } else {
         unsigned_dots::<L, M>(quants, sub_scales, groups)
     };
-    let scale = eight(&weights.scales, part);
-    let bias = eight(&weights.biases, part);
+    let scale = V256::floats(proof, &weights.scales, part).0;
+    let bias = V256::floats(proof, &weights.biases, part).0;
+    let sub_mins = V256::words(proof, &weights.sub_mins, part).0;
     for row in 0..M {
         let group = groups[row];
         let half_sums = _mm256_set1_epi32(group[HALF_SUMS].cast_signed());
@@ -184,7 +176,7 @@ fn add_group<L: Law, const M: usize>(
             total = _mm256_fmadd_ps(bias, act_sum, total);
         }
         if L::SUB_MINS {
-            let min = _mm256_madd_epi16(eight(&weights.sub_mins, part), half_sums);
+            let min = _mm256_madd_epi16(sub_mins, half_sums);
             let scale = _mm256_mul_ps(bias, act_scale);
             total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(min), scale, total);
         }

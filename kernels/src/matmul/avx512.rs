@@ -1,10 +1,9 @@
 //! The quantised product in 512-bit vectors: a vector holds the sixteen rows of a tile, a lane each.
 
-use super::direct::{Arithmetic, DirectRows, add_strip};
-use super::panel::{GroupScales, Law, Sums};
+use super::direct::{DirectRows, add_strip};
+use super::panel::Sums;
 use super::unpack::Packing;
 use super::vector::V512;
-use super::vnni;
 use crate::isa::Avx512Vnni;
 use crate::quantize::ActGroup;
 
@@ -25,22 +24,4 @@ fn direct<P: Packing, const M: usize>(strip: &[u8], acts: &[&[ActGroup]], sums: 
     // SAFETY: this function's own instructions.
     let proof = unsafe { Avx512Vnni::assume() };
     add_strip::<P, V512, M>(proof, strip, acts, sums);
-}
-
-impl Arithmetic for V512 {
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled for the caller's instructions"
-    )]
-    fn add_group<L: Law, const M: usize>(
-        proof: Avx512Vnni,
-        quants: &[Self; 8],
-        scales: &GroupScales,
-        part: usize,
-        acts: &[&ActGroup; M],
-        totals: &mut [Self::Floats; M],
-    ) {
-        vnni::add_group::<Self, L, M>(proof, quants, scales, part, acts, totals);
-    }
 }

@@ -1,10 +1,9 @@
 //! The quantised product in 256-bit vectors with the byte dot product, in both ways of writing it.
 
-use super::direct::{Arithmetic, DirectRows, add_strip};
-use super::panel::{GroupScales, Law, Sums};
+use super::direct::{DirectRows, add_strip};
+use super::panel::Sums;
 use super::unpack::Packing;
-use super::vector::{DotProof, V256};
-use super::vnni;
+use super::vector::V256;
 use crate::isa::{AvxVnni, Encoding, Evex, Vex};
 use crate::quantize::ActGroup;
 
@@ -45,22 +44,4 @@ fn evex<P: Packing, const M: usize>(strip: &[u8], acts: &[&[ActGroup]], sums: &m
     // SAFETY: this function's own instructions.
     let proof = unsafe { Evex::assume() };
     add_strip::<P, V256<Evex>, M>(proof, strip, acts, sums);
-}
-
-impl<P: DotProof> Arithmetic for V256<P> {
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled for the caller's instructions"
-    )]
-    fn add_group<L: Law, const M: usize>(
-        proof: P,
-        quants: &[Self; 8],
-        scales: &GroupScales,
-        part: usize,
-        acts: &[&ActGroup; M],
-        totals: &mut [Self::Floats; M],
-    ) {
-        vnni::add_group::<Self, L, M>(proof, quants, scales, part, acts, totals);
-    }
 }

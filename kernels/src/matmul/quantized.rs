@@ -1,7 +1,8 @@
 //! The quantised product: which code serves a matrix, and how the work is cut.
 //!
-//! A task takes tiles of 16 weight rows. A tile's weights are unpacked once for 256 of `k` and up to
-//! 64 rows of activations; the sums stay at hand until the tile is done.
+//! A task takes tiles of 16 weight rows. A tile is multiplied with a few rows of activations at a time,
+//! its weights unpacked in registers; where those are too few, its weights are unpacked to a panel, once
+//! for 256 of `k` and up to 64 rows of activations.
 
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use crate::quantize::{ActGroup, row_words};
 use crate::team::Disjoint;
 use crate::{Isa, Turn, WeightType};
 
-/// Activation rows a tile is multiplied with at once: their sums are 4 KiB.
+/// Activation rows a panel serves: their sums are 4 KiB.
 const BATCH_ROWS: usize = 64;
 /// Activation rows that a panel is multiplied with at once.
 const PANEL_ROWS: usize = 4;

@@ -9,7 +9,7 @@ mod v256;
 mod v512;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use v256::{DotProof, F256, V256};
+pub(super) use v256::{F256, V256};
 #[cfg(target_arch = "x86_64")]
 pub(super) use v512::V512;
 

@@ -9,40 +9,42 @@
 
 use std::ops::Range;
 
+use super::direct::Arithmetic;
 use super::panel::{GroupScales, Law};
 use super::vector::{Floats, Vnni};
 use crate::quantize::{ActGroup, HALF_SUMS, SCALE, SUM, pair};
 
-/// Adds the products of a group of weights with groups of `M` rows of activations.
-#[inline(always)]
-pub(super) fn add_group<V: Vnni, L: Law, const M: usize>(
-    proof: V::Proof,
-    quants: &[V; 8],
-    weights: &GroupScales,
-    part: usize,
-    acts: &[&ActGroup; M],
-    totals: &mut [V::Floats; M],
-) {
-    let dots = if L::SUB_SCALES {
-        let sub_scales = V::words(proof, &weights.sub_scales, part);
-        scaled_dots::<V, L, M>(proof, quants, sub_scales, acts)
-    } else {
-        whole_dots::<V, L, M>(proof, quants, acts)
-    };
-    let scale = V::floats(proof, &weights.scales, part);
-    let bias = V::floats(proof, &weights.biases, part);
-    let sub_mins = V::words(proof, &weights.sub_mins, part);
-    for row in 0..M {
-        let act_scale = f32::from_bits(acts[row][SCALE]);
-        let mut total = dots[row].multiply_add(scale.scale(act_scale), totals[row]);
-        if L::BIAS {
-            total = bias.scale_add(f32::from_bits(acts[row][SUM]), total);
+impl<V: Vnni> Arithmetic for V {
+    #[inline(always)]
+    fn add_group<L: Law, const M: usize>(
+        proof: V::Proof,
+        quants: &[V; 8],
+        weights: &GroupScales,
+        part: usize,
+        acts: &[&ActGroup; M],
+        totals: &mut [V::Floats; M],
+    ) {
+        let dots = if L::SUB_SCALES {
+            let sub_scales = V::words(proof, &weights.sub_scales, part);
+            scaled_dots::<V, L, M>(proof, quants, sub_scales, acts)
+        } else {
+            whole_dots::<V, L, M>(proof, quants, acts)
+        };
+        let scale = V::floats(proof, &weights.scales, part);
+        let bias = V::floats(proof, &weights.biases, part);
+        let sub_mins = V::words(proof, &weights.sub_mins, part);
+        for row in 0..M {
+            let act_scale = f32::from_bits(acts[row][SCALE]);
+            let mut total = dots[row].multiply_add(scale.scale(act_scale), totals[row]);
+            if L::BIAS {
+                total = bias.scale_add(f32::from_bits(acts[row][SUM]), total);
+            }
+            if L::SUB_MINS {
+                let min = V::splat(proof, 0).add_half_dots(sub_mins, acts[row][HALF_SUMS]);
+                total = min.to_floats().multiply_add(bias.scale(act_scale), total);
+            }
+            totals[row] = total;
         }
-        if L::SUB_MINS {
-            let min = V::splat(proof, 0).add_half_dots(sub_mins, acts[row][HALF_SUMS]);
-            total = min.to_floats().multiply_add(bias.scale(act_scale), total);
-        }
-        totals[row] = total;
     }
 }
 
@@ -54,7 +56,7 @@ fn whole_dots<V: Vnni, L: Law, const M: usize>(
     acts: &[&ActGroup; M],
 ) -> [V::Floats; M] {
     let offset = if L::SIGNED { 128 } else { L::OFFSET };
-    let mut sums = less_offset::<V, M>(proof, [offset, offset], acts);
+    let mut sums = less_offset::<V, M>(proof, offset, acts);
     add_dots::<V, L, M>(quants, 0..8, acts, &mut sums);
     to_floats(&sums)
 }
@@ -84,16 +86,16 @@ fn scaled_dots<V: Vnni, L: Law, const M: usize>(
     to_floats(&sums)
 }
 
-/// What the offsets of a group's halves take off its dot products.
+/// What the offset takes off a group's dot products.
 #[inline(always)]
 fn less_offset<V: Vnni, const M: usize>(
     proof: V::Proof,
-    offsets: [i16; 2],
+    offset: i16,
     acts: &[&ActGroup; M],
 ) -> [V; M] {
     let mut sums = [V::splat(proof, 0); M];
-    if offsets[0] != 0 || offsets[1] != 0 {
-        let offsets = V::splat(proof, pair([-offsets[0], -offsets[1]]));
+    if offset != 0 {
+        let offsets = V::splat(proof, pair([-offset, -offset]));
         for (sum, act) in sums.iter_mut().zip(acts) {
             *sum = sum.add_half_dots(offsets, act[HALF_SUMS]);
         }

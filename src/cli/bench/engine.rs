@@ -8,9 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::DecimalBytes;
+use ingle_kernels::Team;
 use ingle_kernels::limits::Limits as MachineLimits;
-use ingle_kernels::team::default_threads;
-use ingle_kernels::{Isa, Team};
 
 use super::cost::Cost;
 use super::driver::Driver;
@@ -92,12 +91,10 @@ struct Bench {
 pub(super) fn run(args: &EngineArgs, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let path = find(&args.model, config)?;
     let bench = prepare(&path, args, config)?;
-    let isa = match &config.isa {
-        Some(name) => Isa::named(name)?,
-        None => Isa::detect(),
-    };
-    let n_threads = args.n_threads.or(config.threads);
-    let team = Team::new(n_threads.unwrap_or_else(default_threads), isa);
+    let (team, isa) = app::team(&Config {
+        threads: args.n_threads.or(config.threads),
+        ..config.clone()
+    })?;
     let limits = MachineLimits::measure(&team.take_turn());
     let mut report = Report {
         model: args.model.clone(),
