@@ -1,6 +1,7 @@
 //! Measures the products: multiplications a second, and weight bytes a second for one row.
 //!
-//! Usage: `cargo run --release -p ingle-kernels --example rate [n_threads [isa [n k]]]`
+//! Usage: `cargo run --release -p ingle-kernels --example rate [n_threads [isa [n k [types [ms]]]]]`,
+//! types and numbers of rows separated by commas.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -32,11 +33,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     })?;
     println!("an empty run: {:.2} us", 1e6 / idle);
+    let types = args.get(4).map(|names| names.split(',').collect::<Vec<_>>());
+    let ms = match args.get(5) {
+        Some(ms) => ms.split(',').map(str::parse).collect::<Result<_, _>>()?,
+        None => vec![1, 4, 128],
+    };
     for weight_type in WeightType::ALL {
+        if types
+            .as_ref()
+            .is_some_and(|types| !types.contains(&weight_type.name()))
+        {
+            continue;
+        }
         let Some(row_bytes) = weight_type.row_bytes(k) else {
             continue;
         };
-        for m in [1, 4, 128] {
+        for &m in &ms {
             let per_second = product_rate(&turn, weight_type, (m, n, k))?;
             let giga = per_second * n as f64 / 1e9;
             println!(

@@ -25,6 +25,8 @@ pub(super) trait Vector: Copy {
     const PARTS: usize;
     /// Bytes of a vector.
     const BYTES: usize = 64 / Self::PARTS;
+    /// How far ahead weights are asked for: farther than memory is slow.
+    const PREFETCH_BYTES: usize;
 
     /// A part of 16 words.
     fn words(proof: Self::Proof, words: &[u32; 16], part: usize) -> Self;
@@ -34,8 +36,7 @@ pub(super) trait Vector: Copy {
     fn load(proof: Self::Proof, bytes: &[u8]) -> Self;
     /// Widens the first half-precision floats of a slice, one a lane.
     fn load_halves(proof: Self::Proof, bytes: &[u8]) -> Self::Floats;
-    /// Asks for the cache line at an address, whatever is there, to come as near as the second cache: the
-    /// first has too few places for lines that are under way.
+    /// Asks for the cache line at an address, whatever is there.
     fn prefetch(proof: Self::Proof, at: *const u8);
     /// Writes the vector into a part of 16 words.
     fn store(self, words: &mut [u32; 16], part: usize);

@@ -6,22 +6,19 @@
 
 use super::super::panel::{BiasedFives, BiasedNibbles, GroupScales, SubSixes, SubThrees, SubTwos};
 use super::super::vector::{Floats, Vector};
-use super::{Packing, Rows};
+use super::{Packing, RUN_GROUPS_MOST, Rows};
 
-/// `mask` of each byte shifted down, moved up again.
+/// `mask` of each byte shifted down, moved up again: shifted once, then masked.
 #[inline(always)]
 fn bits<V: Vector>(vector: V, mask: u8, down: usize, up: usize) -> V {
-    let low = if down == 0 {
+    let moved = if down > up {
+        vector.shift_right_16(amount(down - up))
+    } else if up > down {
+        vector.shift_left_16(amount(up - down))
+    } else {
         vector
-    } else {
-        vector.shift_right_16(amount(down))
     };
-    let low = low.and_byte(mask);
-    if up == 0 {
-        low
-    } else {
-        low.shift_left_16(amount(up))
-    }
+    moved.and_byte(mask << up)
 }
 
 /// A number of bits, as the shifts take it.
@@ -114,7 +111,7 @@ fn sub_scales<V: Vector>(words: [V; 4], scale: V::Floats, part: usize, groups: &
 
 /// Implements [`Packing`] where two functions do the work.
 macro_rules! packing {
-    ($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $runs:literal x $groups:literal, $scales:ident, $quants:ident) => {
+    ($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $runs:literal x $groups:literal, $scales:ident, $step:ident) => {
         $(#[$meta])*
         pub(in crate::matmul) struct $name;
 
@@ -130,8 +127,8 @@ macro_rules! packing {
             }
 
             #[inline(always)]
-            fn quants<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-                $quants::<V, GROUP>(rows, run)
+            fn step<V: Vector>(rows: Rows<'_, V>, run: usize, step: usize) -> [V; RUN_GROUPS_MOST] {
+                $step(rows, run, step)
             }
         }
     };
@@ -154,12 +151,14 @@ fn q2_scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
 }
 
 #[inline(always)]
-fn q2<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let mut quants = rows.octets(20 + 32 * run);
-    for quants in &mut quants {
-        *quants = bits(*quants, 3, 2 * GROUP, 0);
-    }
-    quants
+fn q2<V: Vector>(rows: Rows<'_, V>, run: usize, step: usize) -> [V; 4] {
+    let word = rows.word(20 + 32 * run + 4 * step);
+    [
+        bits(word, 3, 0, 0),
+        bits(word, 3, 2, 0),
+        bits(word, 3, 4, 0),
+        bits(word, 3, 6, 0),
+    ]
 }
 
 /// Four sub-scales: four bits of each byte, and two more.
@@ -183,39 +182,40 @@ fn q3_scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
 }
 
 #[inline(always)]
-fn q3<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let third_bits = rows.octets(16);
-    let mut quants = rows.octets(48 + 32 * run);
-    for (quants, third_bits) in quants.iter_mut().zip(third_bits) {
-        let third = if run == 0 {
-            bits(third_bits, 1, GROUP, 2)
-        } else {
-            bits(third_bits, 1, 4 + GROUP, 2)
-        };
-        *quants = bits(*quants, 3, 2 * GROUP, 0).or(third);
-    }
-    quants
+fn q3<V: Vector>(rows: Rows<'_, V>, run: usize, step: usize) -> [V; 4] {
+    let thirds = rows.word(16 + 4 * step);
+    // The run's bits lowest first.
+    let thirds = if run == 0 {
+        thirds
+    } else {
+        thirds.shift_right_16(4)
+    };
+    let word = rows.word(48 + 32 * run + 4 * step);
+    [
+        bits(word, 3, 0, 0).or(bits(thirds, 1, 0, 2)),
+        bits(word, 3, 2, 0).or(bits(thirds, 1, 1, 2)),
+        bits(word, 3, 4, 0).or(bits(thirds, 1, 2, 2)),
+        bits(word, 3, 6, 0).or(bits(thirds, 1, 3, 2)),
+    ]
 }
 
 #[inline(always)]
-fn q4<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let mut quants = rows.octets(16 + 32 * run);
-    for quants in &mut quants {
-        *quants = bits(*quants, 15, 4 * GROUP, 0);
-    }
-    quants
+fn q4<V: Vector>(rows: Rows<'_, V>, run: usize, step: usize) -> [V; 4] {
+    let word = rows.word(16 + 32 * run + 4 * step);
+    [bits(word, 15, 0, 0), bits(word, 15, 4, 0), word, word]
 }
 
 #[inline(always)]
-fn q5<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let fifth_bits = rows.octets(16);
-    let mut quants = rows.octets(48 + 32 * run);
-    for (quants, fifth_bits) in quants.iter_mut().zip(fifth_bits) {
-        // The run's bits lowest first: the shift by the run is no constant.
-        let fifth = fifth_bits.shift_right_16(amount(2 * run));
-        *quants = bits(*quants, 15, 4 * GROUP, 0).or(bits(fifth, 1, GROUP, 4));
-    }
-    quants
+fn q5<V: Vector>(rows: Rows<'_, V>, run: usize, step: usize) -> [V; 4] {
+    // The run's bits lowest first: the shift by the run is no constant.
+    let fifths = rows.word(16 + 4 * step).shift_right_16(amount(2 * run));
+    let word = rows.word(48 + 32 * run + 4 * step);
+    [
+        bits(word, 15, 0, 0).or(bits(fifths, 1, 0, 4)),
+        bits(word, 15, 4, 0).or(bits(fifths, 1, 1, 4)),
+        word,
+        word,
+    ]
 }
 
 #[inline(always)]
@@ -225,14 +225,16 @@ fn q6_scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
 }
 
 #[inline(always)]
-fn q6<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
-    let high_bits = rows.octets(20 + 96 * run);
-    let mut quants = rows.octets(52 + 96 * run + 32 * (GROUP % 2));
-    for (quants, high_bits) in quants.iter_mut().zip(high_bits) {
-        let low = bits(*quants, 15, 4 * (GROUP / 2), 0);
-        *quants = low.or(bits(high_bits, 3, 2 * GROUP, 4));
-    }
-    quants
+fn q6<V: Vector>(rows: Rows<'_, V>, run: usize, step: usize) -> [V; 4] {
+    let high = rows.word(20 + 96 * run + 4 * step);
+    let low = rows.word(52 + 96 * run + 4 * step);
+    let later = rows.word(84 + 96 * run + 4 * step);
+    [
+        bits(low, 15, 0, 0).or(bits(high, 3, 0, 4)),
+        bits(later, 15, 0, 0).or(bits(high, 3, 2, 4)),
+        bits(low, 15, 4, 0).or(bits(high, 3, 4, 4)),
+        bits(later, 15, 4, 0).or(bits(high, 3, 6, 4)),
+    ]
 }
 
 packing!(

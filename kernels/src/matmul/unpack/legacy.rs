@@ -6,20 +6,18 @@
 
 use super::super::panel::{BiasedFives, BiasedNibbles, Bytes, Fives, GroupScales, Nibbles};
 use super::super::vector::{Floats, Vector};
-use super::{Packing, Rows};
+use super::{Packing, RUN_GROUPS_MOST, Rows};
 
-/// Low nibbles of 16 bytes, then high ones: a whole group's quants.
+/// Low nibbles of the 16 bytes from `at` on, then high ones: a whole group's quants.
 #[inline(always)]
-fn nibbles<V: Vector>(bytes: [V; 4]) -> [V; 8] {
-    let [a, b, c, d] = bytes;
-    let mut quants = [a, b, c, d, a, b, c, d];
-    for quants in &mut quants[4..] {
-        *quants = quants.shift_right_16(4);
-    }
-    for quants in &mut quants {
-        *quants = quants.and_byte(15);
-    }
-    quants
+fn nibbles<V: Vector>(rows: Rows<'_, V>, at: usize, step: usize) -> V {
+    let word = rows.word(at + 4 * (step % 4));
+    let word = if step < 4 {
+        word
+    } else {
+        word.shift_right_16(4)
+    };
+    word.and_byte(15)
 }
 
 /// Each lane's byte of that index, four times.
@@ -33,20 +31,14 @@ const fn four_times(byte: i8) -> [i8; 16] {
     places
 }
 
-/// Adds a fifth bit to each quant: bit `i` of its row's word.
+/// The fifth bits of a step's quants: bit `4 * step + i` of each row's word.
 #[inline(always)]
-fn with_fifth_bits<V: Vector>(quants: [V; 8], bits: V) -> [V; 8] {
+fn fifth_bits<V: Vector>(bits: V, step: usize) -> V {
     // The bits of a byte's lower and of its upper nibble, one a byte.
     const NIBBLES: [u32; 2] = [0x0804_0201, 0x8040_2010];
     const PLACES: [[i8; 16]; 4] = [four_times(0), four_times(1), four_times(2), four_times(3)];
-    let mut quants = quants;
-    for (quants, places) in quants.as_chunks_mut::<2>().0.iter_mut().zip(PLACES) {
-        let byte = bits.shuffle(places);
-        for (quants, nibble) in quants.iter_mut().zip(NIBBLES) {
-            *quants = quants.or(byte.where_set(nibble, 16));
-        }
-    }
-    quants
+    let byte = bits.shuffle(PLACES[step / 2]);
+    byte.where_set(NIBBLES[step % 2], 16)
 }
 
 /// The scale of blocks that have no minimum.
@@ -68,7 +60,7 @@ fn scale_and_min<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]) {
 }
 
 macro_rules! packings {
-    ($($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $scales:ident, |$rows:ident| $quants:expr;)*) => {$(
+    ($($(#[$meta:meta])* $name:ident: $bytes:literal bytes, $law:ty, $scales:ident, |$rows:ident, $step:ident| $quants:expr;)*) => {$(
         $(#[$meta])*
         pub(in crate::matmul) struct $name;
 
@@ -84,8 +76,8 @@ macro_rules! packings {
             }
 
             #[inline(always)]
-            fn quants<V: Vector, const GROUP: usize>($rows: Rows<'_, V>, _: usize) -> [V; 8] {
-                $quants
+            fn step<V: Vector>($rows: Rows<'_, V>, _: usize, $step: usize) -> [V; RUN_GROUPS_MOST] {
+                [$quants; RUN_GROUPS_MOST]
             }
         }
     )*};
@@ -93,17 +85,17 @@ macro_rules! packings {
 
 packings! {
     /// A scale, 32 nibbles.
-    Q4_0: 18 bytes, Nibbles, scale, |rows| nibbles(rows.quads(2));
+    Q4_0: 18 bytes, Nibbles, scale, |rows, step| nibbles(rows, 2, step);
     /// A scale and a minimum, 32 nibbles.
-    Q4_1: 20 bytes, BiasedNibbles, scale_and_min, |rows| nibbles(rows.quads(4));
+    Q4_1: 20 bytes, BiasedNibbles, scale_and_min, |rows, step| nibbles(rows, 4, step);
     /// A scale, 32 fifth bits, 32 nibbles.
-    Q5_0: 22 bytes, Fives, scale, |rows| {
-        with_fifth_bits(nibbles(rows.quads(6)), rows.word(2))
+    Q5_0: 22 bytes, Fives, scale, |rows, step| {
+        nibbles(rows, 6, step).or(fifth_bits(rows.word(2), step))
     };
     /// A scale and a minimum, 32 fifth bits, 32 nibbles.
-    Q5_1: 24 bytes, BiasedFives, scale_and_min, |rows| {
-        with_fifth_bits(nibbles(rows.quads(8)), rows.word(4))
+    Q5_1: 24 bytes, BiasedFives, scale_and_min, |rows, step| {
+        nibbles(rows, 8, step).or(fifth_bits(rows.word(4), step))
     };
     /// A scale, 32 bytes.
-    Q8_0: 34 bytes, Bytes, scale, |rows| rows.octets(2);
+    Q8_0: 34 bytes, Bytes, scale, |rows, step| rows.word(2 + 4 * step);
 }

@@ -15,6 +15,8 @@ use crate::pack::{place, strip_block_bytes};
 
 /// Groups of a block, at most: those of a super-block.
 pub(super) const BLOCK_GROUPS_MOST: usize = 8;
+/// Groups of a run, at most.
+pub(super) const RUN_GROUPS_MOST: usize = 4;
 
 /// How a weight type packs its quants and scales. A block is a number of runs, a run of groups; the
 /// groups of a run differ in constants only.
@@ -35,8 +37,29 @@ pub(super) trait Packing {
     /// Writes the scales of all groups of some rows of a block.
     fn scales<V: Vector>(rows: Rows<'_, V>, groups: &mut [GroupScales]);
 
-    /// The quants of a group of a run, a vector for four of `k`.
-    fn quants<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8];
+    /// The quants of all groups of a run at one step: for four of `k`. What a run has no group for is
+    /// arbitrary.
+    fn step<V: Vector>(rows: Rows<'_, V>, run: usize, step: usize) -> [V; RUN_GROUPS_MOST];
+
+    /// The quants of a group of a run, a vector for each step.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "compiled for the caller's instructions"
+    )]
+    fn quants<V: Vector, const GROUP: usize>(rows: Rows<'_, V>, run: usize) -> [V; 8] {
+        // Written out: a loop's steps are no constants.
+        [
+            Self::step(rows, run, 0)[GROUP],
+            Self::step(rows, run, 1)[GROUP],
+            Self::step(rows, run, 2)[GROUP],
+            Self::step(rows, run, 3)[GROUP],
+            Self::step(rows, run, 4)[GROUP],
+            Self::step(rows, run, 5)[GROUP],
+            Self::step(rows, run, 6)[GROUP],
+            Self::step(rows, run, 7)[GROUP],
+        ]
+    }
 }
 
 /// As many rows of a strip's block as a vector has lanes.
@@ -91,14 +114,6 @@ impl<'a, V: Vector> Rows<'a, V> {
             self.word(at + 8),
             self.word(at + 12),
         ]
-    }
-
-    /// The eight words from `at` on.
-    #[inline(always)]
-    fn octets(self, at: usize) -> [V; 8] {
-        let [a, b, c, d] = self.quads(at);
-        let [e, f, g, h] = self.quads(at + 16);
-        [a, b, c, d, e, f, g, h]
     }
 
     /// The half-precision float at `at` of each row's packed block, where it takes two bytes.

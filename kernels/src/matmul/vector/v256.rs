@@ -5,7 +5,7 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_prefetch, _mm256_add_epi32,
+    __m256, __m256i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm256_add_epi32,
     _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8, _mm256_cvtepi32_ps,
     _mm256_cvtph_ps, _mm256_dpbusd_avx_epi32, _mm256_dpbusd_epi32, _mm256_dpwssd_avx_epi32,
     _mm256_dpwssd_epi32, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_mul_ps,
@@ -32,12 +32,6 @@ impl Proof for Evex {}
 pub(in crate::matmul) struct V256<P>(pub(in crate::matmul) __m256i, PhantomData<P>);
 
 impl<P: Proof> V256<P> {
-    /// A vector that was made with the instructions the proof is for.
-    #[inline(always)]
-    pub(in crate::matmul) fn new(_: P, vector: __m256i) -> Self {
-        Self::of(vector)
-    }
-
     #[inline(always)]
     fn of(vector: __m256i) -> Self {
         Self(vector, PhantomData)
@@ -60,6 +54,7 @@ impl<P: Proof> Vector for V256<P> {
     type Proof = P;
     type Floats = F256;
     const PARTS: usize = 2;
+    const PREFETCH_BYTES: usize = 4096;
 
     #[inline(always)]
     fn words(_: P, words: &[u32; 16], part: usize) -> Self {
@@ -86,8 +81,9 @@ impl<P: Proof> Vector for V256<P> {
 
     #[inline(always)]
     fn prefetch(_: P, at: *const u8) {
-        // A hint only: no address can fault.
-        proven!(_mm_prefetch::<_MM_HINT_T1>(at.cast()));
+        // A hint only: no address can fault. All the way to the first cache: at this width the products
+        // are slow enough for it to have places for lines that are under way.
+        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
     }
 
     #[inline(always)]

@@ -37,6 +37,7 @@ impl Vector for V512 {
     type Proof = Avx512Vnni;
     type Floats = F512;
     const PARTS: usize = 1;
+    const PREFETCH_BYTES: usize = 8192;
 
     #[inline(always)]
     fn words(_: Avx512Vnni, words: &[u32; 16], _: usize) -> Self {
@@ -63,7 +64,8 @@ impl Vector for V512 {
 
     #[inline(always)]
     fn prefetch(_: Avx512Vnni, at: *const u8) {
-        // A hint only: no address can fault.
+        // A hint only: no address can fault. As near as the second cache: the first has too few places
+        // for lines that are under way.
         proven!(_mm_prefetch::<_MM_HINT_T1>(at.cast()));
     }
 
