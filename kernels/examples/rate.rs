@@ -4,7 +4,6 @@
 //! types and numbers of rows separated by commas.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingle_kernels::matmul::{linear_f32, linear_quantized};
@@ -33,7 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     })?;
     println!("an empty run: {:.2} us", 1e6 / idle);
-    let types = args.get(4).map(|names| names.split(',').collect::<Vec<_>>());
+    let types = args
+        .get(4)
+        .map(|names| names.split(',').collect::<Vec<_>>());
     let ms = match args.get(5) {
         Some(ms) => ms.split(',').map(str::parse).collect::<Result<_, _>>()?,
         None => vec![1, 4, 128],
@@ -70,7 +71,7 @@ fn product_rate(
 ) -> Result<f64, ShapeError> {
     let n_bytes = weight_type.row_bytes(n * k).unwrap_or(0);
     let bytes: Vec<u8> = (0..=255).cycle().take(n_bytes).collect();
-    let w = Matrix::new(turn, weight_type, n, k, Arc::new(bytes))?;
+    let w = Matrix::new(turn, weight_type, n, k, &bytes)?;
     let x = vec![0.5; m * k];
     let mut values = vec![0.0; m * n];
     let mut out = Out {

@@ -6,9 +6,12 @@
 //! multiple of 4 stands first: in blocks of 32 weights as it is, in those of 256 as a word, so that
 //! what follows keeps its alignment. Nothing but the order of bytes changes: a row can be read back.
 
+mod floats;
+
 use crate::memory::Memory;
 use crate::team::Disjoint;
 use crate::{Turn, WeightType};
+pub(crate) use floats::{FLOAT_STRIP_ROWS, PackedFloats};
 
 /// Weight rows of a strip: a 512-bit vector of 32-bit lanes.
 pub(crate) const STRIP_ROWS: usize = 16;
@@ -32,10 +35,8 @@ impl Packed {
         let row_bytes = rows.len() / n.max(1);
         let strip_bytes = row_bytes / block_bytes * strip_block_bytes(block_bytes);
         let n_strips = n.div_ceil(STRIP_ROWS);
-        let mut bytes = Memory::zeroed(n_strips * strip_bytes + ALIGNMENT);
-        let memory = bytes.bytes_mut();
-        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let strips = Disjoint::new(&mut memory[start..start + n_strips * strip_bytes]);
+        let (mut bytes, start) = aligned(n_strips * strip_bytes);
+        let strips = Disjoint::new(&mut bytes.bytes_mut()[start..start + n_strips * strip_bytes]);
         let task_strips = TASK_BYTES.div_ceil(strip_bytes.max(1));
         turn.run(n_strips.div_ceil(task_strips), &|task_idx| {
             for strip_idx in task_idx * task_strips..n_strips.min((task_idx + 1) * task_strips) {
@@ -67,6 +68,13 @@ impl Packed {
         let strip = self.strip(row / STRIP_ROWS);
         read_block(strip, row % STRIP_ROWS, block_idx, block);
     }
+}
+
+/// Zeros, and the place of the first aligned one, from which on there are as many as were asked for.
+fn aligned(n_bytes: usize) -> (Memory, usize) {
+    let memory = Memory::zeroed(n_bytes + ALIGNMENT);
+    let start = memory.bytes().as_ptr().align_offset(ALIGNMENT);
+    (memory, start.min(ALIGNMENT))
 }
 
 /// Bytes of a block that stand together in a strip.

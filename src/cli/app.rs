@@ -12,7 +12,7 @@ use crate::catalog::{Catalog, HubOptions, Store, StoreOptions};
 use crate::config::{self, Config};
 use crate::egress::Egress;
 use crate::engine::EngineOptions;
-use crate::model::KvType;
+use crate::model::{BY_CANDLE, KvType};
 use crate::pool::{Pool, PoolOptions};
 
 /// Everything that answers.
@@ -39,6 +39,14 @@ pub(super) fn team(config: &Config) -> anyhow::Result<(Arc<Team>, Isa)> {
         Some(name) => Isa::named(name)?,
         None => Isa::detect(),
     };
+    if config.isa.is_none() && isa == Isa::Scalar {
+        let instead = if BY_CANDLE {
+            "candle multiplies, with more memory and bits that may depend on the batch"
+        } else {
+            "plain Rust computes, many times slower"
+        };
+        tracing::warn!("Ingle has no vector kernels for this processor: {instead}");
+    }
     let n_threads = config.threads.unwrap_or_else(default_threads);
     Ok((Team::new(n_threads, isa), isa))
 }
@@ -101,8 +109,10 @@ pub(super) fn kv_type(config: &Config) -> KvType {
 /// What an answer's bits depend on beside the model: the version, the instructions, the cache's form.
 fn fingerprint(isa: Isa, kv_type: KvType) -> String {
     let (version, isa) = (env!("CARGO_PKG_VERSION"), isa.name());
-    match kv_type {
-        KvType::F16 => format!("ingle-{version}-{isa}"),
-        KvType::Int8 => format!("ingle-{version}-{isa}-kv-int8"),
-    }
+    let products = if BY_CANDLE { "-candle" } else { "" };
+    let kv = match kv_type {
+        KvType::F16 => "",
+        KvType::Int8 => "-kv-int8",
+    };
+    format!("ingle-{version}-{isa}{products}{kv}")
 }

@@ -6,7 +6,6 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
-use ingle_kernels::WeightBytes;
 use memmap2::Mmap;
 
 use super::Error;
@@ -147,11 +146,5 @@ impl Deref for TensorBytes {
 
     fn deref(&self) -> &[u8] {
         self.source.get(self.range.clone()).unwrap_or_default()
-    }
-}
-
-impl WeightBytes for TensorBytes {
-    fn bytes(&self) -> &[u8] {
-        self
     }
 }

@@ -2,15 +2,16 @@
 //! What differs between them is data in [`ModelConfig`].
 
 use candle_core::Tensor;
-use ingle_kernels::{AttentionArgs, KvShape, KvType, Matrix, Output, Part, RopeTable, Turn};
+use ingle_kernels::{AttentionArgs, KvShape, KvType, Output, Part, RopeTable, Turn};
 
 use super::batch::Batch;
 use super::config::ModelConfig;
 use super::error::Error;
 use super::memory::Limits;
 use super::ops::{
-    Embed, Gather, Linear, PagedAttention, Quantize, RmsNorm, Rope, SiluMul, WriteKv,
+    CandleLinear, Embed, Gather, Linear, PagedAttention, Quantize, RmsNorm, Rope, SiluMul, WriteKv,
 };
+use super::weight_matrix::WeightMatrix;
 use super::weights::{Layer, Weights};
 use super::workspace::{Workspace, kv_cache};
 use super::{BLOCK_LEN, config};
@@ -193,7 +194,12 @@ impl Llama {
     }
 
     /// Normalises the residual stream, in the forms that the matrices take.
-    fn normalise(&self, step: Step<'_>, weight: &[f32], matrices: &[&Matrix]) -> Result<(), Error> {
+    fn normalise(
+        &self,
+        step: Step<'_>,
+        weight: &[f32],
+        matrices: &[&WeightMatrix],
+    ) -> Result<(), Error> {
         let norm = RmsNorm {
             turn: step.turn,
             n_tokens: step.n_tokens(),
@@ -210,7 +216,7 @@ impl Llama {
         norm: &RmsNorm<'_>,
         x: &Tensor,
         normed: &Tensor,
-        matrices: &[&Matrix],
+        matrices: &[&WeightMatrix],
     ) -> Result<(), Error> {
         let (words, floats) = needs(matrices);
         if words {
@@ -227,7 +233,7 @@ impl Llama {
         &self,
         Rows { turn, n_tokens }: Rows<'_>,
         x: &Tensor,
-        matrices: &[&Matrix],
+        matrices: &[&WeightMatrix],
     ) -> Result<(), Error> {
         if let Some(matrix) = matrices.iter().find(|matrix| matrix.takes_quantized()) {
             let k = matrix.k();
@@ -242,14 +248,14 @@ impl Llama {
         &self,
         step: Step<'_>,
         x: &Tensor,
-        matrices: &[&Matrix],
+        matrices: &[&WeightMatrix],
         out: &Tensor,
     ) -> Result<(), Error> {
         self.multiply(step.rows(), x, matrices, out, Output::Write)
     }
 
     /// Adds a product to the residual stream.
-    fn add(&self, step: Step<'_>, x: &Tensor, matrix: &Matrix) -> Result<(), Error> {
+    fn add(&self, step: Step<'_>, x: &Tensor, matrix: &WeightMatrix) -> Result<(), Error> {
         let state = &self.workspace.state;
         self.multiply(step.rows(), x, &[matrix], state, Output::Add)
     }
@@ -259,19 +265,31 @@ impl Llama {
         &self,
         Rows { turn, n_tokens }: Rows<'_>,
         x: &Tensor,
-        matrices: &[&Matrix],
+        matrices: &[&WeightMatrix],
         out: &Tensor,
         output: Output,
     ) -> Result<(), Error> {
-        let mut stride = 0;
+        let stride = matrices.iter().map(|matrix| matrix.n()).sum();
+        let mut column = 0;
         let mut parts = [Vec::new(), Vec::new()];
         for &matrix in matrices {
-            let part = Part {
-                matrix,
-                column: stride,
-            };
-            parts[usize::from(matrix.takes_quantized())].push(part);
-            stride += matrix.n();
+            match matrix {
+                WeightMatrix::Own(matrix) => {
+                    let takes_quantized = usize::from(matrix.takes_quantized());
+                    parts[takes_quantized].push(Part { matrix, column });
+                }
+                WeightMatrix::Candle(matrix) => {
+                    let linear = CandleLinear {
+                        matrix,
+                        column,
+                        stride,
+                        n_tokens,
+                        output,
+                    };
+                    out.inplace_op2(x, &linear)?;
+                }
+            }
+            column += matrix.n();
         }
         for (parts, x) in parts.iter().zip([x, &self.workspace.words]) {
             if !parts.is_empty() {
@@ -299,8 +317,8 @@ impl Llama {
 }
 
 /// Whether any of the matrices takes quantised words, and whether any takes floats.
-fn needs(matrices: &[&Matrix]) -> (bool, bool) {
-    let is_quantized = |matrix: &&Matrix| matrix.takes_quantized();
+fn needs(matrices: &[&WeightMatrix]) -> (bool, bool) {
+    let is_quantized = |matrix: &&WeightMatrix| matrix.takes_quantized();
     (
         matrices.iter().any(is_quantized),
         !matrices.iter().all(is_quantized),

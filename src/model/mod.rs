@@ -4,11 +4,11 @@
 
 mod batch;
 mod config;
-mod decoded;
 mod error;
 mod llama;
 mod memory;
 mod ops;
+mod weight_matrix;
 mod weights;
 mod workspace;
 
@@ -24,12 +24,15 @@ pub use error::Error;
 pub use memory::{Limits, Memory};
 
 use crate::gguf::Gguf;
-use decoded::Form;
 use llama::Llama;
-use weights::Weights;
+use weights::{Form, Weights};
 
 /// Tokens in a block of the KV cache.
 pub const BLOCK_LEN: usize = 32;
+
+/// Whether [`Model::load`] leaves quantised products to the tensor library, which has vector kernels for
+/// processors that Ingle's do not know.
+pub const BY_CANDLE: bool = cfg!(target_arch = "aarch64");
 
 /// A network in memory, with its cache.
 #[derive(Debug)]
@@ -63,7 +66,26 @@ impl Model {
         team: Arc<Team>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
+        if BY_CANDLE {
+            return Self::load_for_candle(gguf, config, limits, team, progress);
+        }
         let weights = Weights::take(gguf, config, Form::AsInFile, &team, progress)?;
+        Self::with_weights(config, weights, limits, team)
+    }
+
+    /// The same with the quantised products left to the tensor library, as they are on processors for
+    /// which Ingle has no vector kernels: with more memory, and with bits that may depend on the batch.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load_for_candle(
+        gguf: &Gguf,
+        config: &ModelConfig,
+        limits: Limits,
+        team: Arc<Team>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, Error> {
+        let weights = Weights::take(gguf, config, Form::ForCandle, &team, progress)?;
         Self::with_weights(config, weights, limits, team)
     }
 

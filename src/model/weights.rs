@@ -1,28 +1,39 @@
 //! The matrices of a network, found in a file by their names and checked.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use ingle_kernels::{Matrix, ShapeError, Team, WeightBytes, WeightType};
+use bytemuck::cast_slice;
+use ingle_kernels::{Matrix, ShapeError, Team, WeightType};
 
 use super::config::ModelConfig;
-use super::decoded::{Decoded, Form};
 use super::error::Error;
-use crate::gguf::{Gguf, TensorBytes, TensorInfo};
+use super::weight_matrix::{CandleMatrix, WeightMatrix};
+use crate::gguf::{Gguf, TensorInfo};
 
 /// Tensors that say nothing the network does not know already.
 const REDUNDANT: [&str; 2] = [".attn_rot_embd.weight", "rope.inv_freq"];
+
+/// What becomes of a file's matrices in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// They stay of the file's type.
+    AsInFile,
+    /// They stay so, and the quantised ones are the tensor library's to multiply with.
+    ForCandle,
+    /// Every weight becomes a float, so that activations are not rounded either.
+    Decoded,
+}
 
 /// All weights.
 #[derive(Debug)]
 pub(super) struct Weights {
     /// `[n_vocab, n_embd]`.
-    pub(super) embedding: Matrix,
+    pub(super) embedding: WeightMatrix,
     pub(super) layers: Vec<Layer>,
     /// `[n_embd]`.
     pub(super) output_norm: Vec<f32>,
     /// `[n_vocab, n_embd]`; the embedding where the file has no other.
-    pub(super) output: Matrix,
+    pub(super) output: WeightMatrix,
     /// Divisors of the rotary frequencies.
     pub(super) rope_factors: Option<Vec<f32>>,
 }
@@ -31,14 +42,14 @@ pub(super) struct Weights {
 #[derive(Debug)]
 pub(super) struct Layer {
     pub(super) attn_norm: Vec<f32>,
-    pub(super) attn_q: Matrix,
-    pub(super) attn_k: Matrix,
-    pub(super) attn_v: Matrix,
-    pub(super) attn_output: Matrix,
+    pub(super) attn_q: WeightMatrix,
+    pub(super) attn_k: WeightMatrix,
+    pub(super) attn_v: WeightMatrix,
+    pub(super) attn_output: WeightMatrix,
     pub(super) ffn_norm: Vec<f32>,
-    pub(super) ffn_gate: Matrix,
-    pub(super) ffn_up: Matrix,
-    pub(super) ffn_down: Matrix,
+    pub(super) ffn_gate: WeightMatrix,
+    pub(super) ffn_up: WeightMatrix,
+    pub(super) ffn_down: WeightMatrix,
 }
 
 impl Weights {
@@ -138,40 +149,45 @@ impl<'a> Finder<'a, '_> {
         Ok(tensor)
     }
 
-    fn matrix(&mut self, name: &str, k: usize, n: usize) -> Result<Matrix, Error> {
+    fn matrix(&mut self, name: &str, k: usize, n: usize) -> Result<WeightMatrix, Error> {
         let tensor = self.tensor(name, &[k, n])?;
         let bytes = self.gguf.bytes(tensor);
-        let (weight_type, source) = self.source(tensor, &bytes)?;
-        // A turn for each: other models go on answering while this one is packed.
-        let turn = self.team.take_turn();
-        let matrix = Matrix::new(&turn, weight_type, n, k, source)
-            .map_err(|problem| no_matrix(tensor, problem))?;
-        drop(turn);
-        if self.form == Form::Decoded || matrix.takes_quantized() {
-            // It was copied: the file's pages would be a second copy.
-            if let Err(error) = bytes.release() {
-                tracing::debug!(%error, name, "the file's pages stay in memory");
-            }
+        let matrix = self.take_rows(tensor, (n, k), &bytes)?;
+        // They were copied: the file's pages would be a second copy.
+        if let Err(error) = bytes.release() {
+            tracing::debug!(%error, name, "the file's pages stay in memory");
         }
         self.took(tensor);
         Ok(matrix)
     }
 
-    /// A matrix's rows in the form that is wanted, and their type then.
-    fn source(
+    /// Copies a matrix's rows into the form that is wanted.
+    fn take_rows(
         &self,
         tensor: &TensorInfo,
-        bytes: &TensorBytes,
-    ) -> Result<(WeightType, Arc<dyn WeightBytes>), Error> {
-        let weight_type = weight_type(tensor)?;
-        if self.form == Form::AsInFile {
-            return Ok((weight_type, Arc::new(bytes.clone())));
+        (n, k): (usize, usize),
+        rows: &[u8],
+    ) -> Result<WeightMatrix, Error> {
+        let decoded;
+        let (mut weight_type, mut rows) = (weight_type(tensor)?, rows);
+        match self.form {
+            Form::AsInFile => {}
+            Form::ForCandle => {
+                if let Some(matrix) = CandleMatrix::new(weight_type, (n, k), rows)? {
+                    return Ok(WeightMatrix::Candle(matrix));
+                }
+            }
+            Form::Decoded => {
+                decoded =
+                    decode(weight_type, k, rows).map_err(|problem| no_matrix(tensor, problem))?;
+                (weight_type, rows) = (WeightType::F32, cast_slice(&decoded));
+            }
         }
-        // The shape was checked: it has two dimensions.
-        let k = usize::try_from(tensor.dims[0]).unwrap_or(usize::MAX);
-        let decoded =
-            Decoded::new(weight_type, k, bytes).map_err(|problem| no_matrix(tensor, problem))?;
-        Ok((WeightType::F32, Arc::new(decoded)))
+        // A turn for each: other models go on answering while this one is packed.
+        let turn = self.team.take_turn();
+        Matrix::new(&turn, weight_type, n, k, rows)
+            .map(WeightMatrix::Own)
+            .map_err(|problem| no_matrix(tensor, problem))
     }
 
     /// A tensor of one dimension, whatever its type, as floats.
@@ -214,6 +230,18 @@ fn weight_type(tensor: &TensorInfo) -> Result<WeightType, Error> {
         name: tensor.name.clone(),
         ty: tensor.ty.name(),
     })
+}
+
+/// Decodes rows of `k` weights each to floats, as a file holds them.
+fn decode(weight_type: WeightType, k: usize, rows: &[u8]) -> Result<Vec<u32>, ShapeError> {
+    let row_bytes = weight_type.row_bytes(k).unwrap_or_default().max(1);
+    let mut floats = vec![0.0_f32; k];
+    let mut words = Vec::with_capacity(rows.len() / row_bytes * k);
+    for row in rows.chunks(row_bytes) {
+        weight_type.dequantize(row, &mut floats)?;
+        words.extend(floats.iter().map(|float| float.to_bits().to_le()));
+    }
+    Ok(words)
 }
 
 fn no_matrix(tensor: &TensorInfo, problem: ShapeError) -> Error {

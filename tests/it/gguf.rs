@@ -274,8 +274,7 @@ fn weights_of_tiny_models_are_as_large_as_those_of_real_ones() {
         let tensor = gguf.tensor("blk.0.ffn_up.weight").unwrap();
         let [k, n] = [0, 1].map(|dim| usize::try_from(tensor.dims[dim]).unwrap());
         let ty = tensor.ty.weight_type().unwrap();
-        let matrix =
-            Matrix::new(&team.take_turn(), ty, n, k, Arc::new(gguf.bytes(tensor))).unwrap();
+        let matrix = Matrix::new(&team.take_turn(), ty, n, k, &gguf.bytes(tensor)).unwrap();
         let mut weights = vec![0.0; n * k];
         for (row, weights) in weights.chunks_exact_mut(k).enumerate() {
             matrix.dequantize_row(row, weights).unwrap();

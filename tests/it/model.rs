@@ -59,7 +59,17 @@ impl Bench {
 
     fn with_kv(gguf: &Gguf, n_threads: usize, kv_type: KvType) -> Self {
         let limits = Limits { kv_type, ..LIMITS };
-        let model = load(gguf, limits, team(n_threads)).unwrap();
+        Self::of(load(gguf, limits, team(n_threads)).unwrap())
+    }
+
+    /// With the tensor library's own products.
+    fn for_candle(gguf: &Gguf) -> Self {
+        let config = ModelConfig::from_gguf(gguf).unwrap();
+        let model = Model::load_for_candle(gguf, &config, LIMITS, team(1), &mut |_, _| {});
+        Self::of(model.unwrap())
+    }
+
+    fn of(model: Model) -> Self {
         // Taken from the end: a sequence's blocks do not lie in order.
         let n_blocks = u32::try_from(LIMITS.n_blocks).unwrap();
         let free = (0..n_blocks).map(|i| i * 7 % n_blocks).rev().collect();

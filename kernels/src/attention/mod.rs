@@ -5,7 +5,6 @@
 //! position and on what the cache holds, never on its batch, its chunk or the number of threads.
 
 mod cache;
-mod product;
 #[cfg(test)]
 mod tests;
 mod unit;

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::product::{Strided, product};
 use super::weights::{NOTHING, State, divide, merge, multiply, soften};
 use super::{AttentionArgs, SPAN};
+use crate::dense::{Strided, product};
 use crate::{Columns, Isa, Out, Output};
 
 /// Query rows of a unit, where a token's heads are not more: their scores are 64 KiB.

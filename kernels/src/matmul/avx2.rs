@@ -7,7 +7,7 @@ mod group;
 
 use std::ops::Range;
 
-use super::direct::{Arithmetic, DirectRows, add_strip};
+use super::direct::{Arithmetic, DirectRows, LINE_BYTES, add_strip};
 use super::panel::{GroupScales, Law, Panel, Sums, TILE_ROWS, Unpack};
 use super::unpack::{Packing, Rows};
 use super::vector::{F256, V256, Vector};
@@ -47,6 +47,10 @@ fn unpack<P: Packing>(strip: &[u8], groups: Range<usize>, panel: &mut Panel) {
     let quants = panel.quants[..groups.len()].chunks_exact_mut(P::GROUPS);
     let scales = panel.scales[..groups.len()].chunks_exact_mut(P::GROUPS);
     for (block, (quants, scales)) in blocks.zip(quants.zip(scales)) {
+        for line in (0..P::STRIP_BLOCK_BYTES).step_by(LINE_BYTES) {
+            let ahead = V256::<Avx2>::PREFETCH_BYTES + line;
+            V256::prefetch(proof, block.as_ptr().wrapping_add(ahead));
+        }
         for part in 0..V256::<Avx2>::PARTS {
             let rows = Rows::<V256<Avx2>>::new(proof, block, part);
             P::scales(rows, scales);

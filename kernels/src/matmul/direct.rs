@@ -6,7 +6,7 @@ use super::vector::Vector;
 use crate::quantize::ActGroup;
 
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+pub(super) const LINE_BYTES: usize = 64;
 
 /// Adds the products of a whole strip with some rows of activations to their sums.
 ///

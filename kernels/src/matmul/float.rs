@@ -1,93 +1,147 @@
 //! The product with float weights.
 //!
-//! A task takes weight rows four at a time, brings them to f32 once, and multiplies them with all
-//! activation rows. A dot product has 16 lanes: lane `l` sums the products at `l`, `l + 16`, ….
+//! A task takes strips of 32 weight rows. Some of a strip's values are brought to f32, whereupon rows of
+//! activations are multiplied with them in registers. A dot product is summed in the order of `k` within
+//! each piece, then piece after piece.
 
-use super::{Matrix, Out, Output, Part, Weights};
+use super::{Out, Output, Part, Weights};
+use crate::dense::{Strided, product};
+use crate::half_floats::from_half_bytes;
 use crate::isa::vectorized;
+use crate::pack::{FLOAT_STRIP_ROWS, PackedFloats};
 use crate::team::Disjoint;
 use crate::{Isa, Turn, WeightType};
 
-/// Lanes of a dot product.
-const LANES: usize = 16;
-/// Weight rows multiplied at once.
-const TILE_ROWS: usize = 4;
+/// Values of each weight row that are multiplied at a time: as floats they take 16 KiB.
+const PIECE_LEN: usize = 128;
+/// Values of a piece, all rows together.
+const PIECE_VALUES: usize = PIECE_LEN * FLOAT_STRIP_ROWS;
+/// Rows of activations that a piece serves: their sums are 4 KiB.
+const BATCH_ROWS: usize = 32;
+/// Sums of a batch.
+const BATCH_SUMS: usize = BATCH_ROWS * FLOAT_STRIP_ROWS;
 /// Multiplications a task should have, at least: some microseconds.
-const TASK_PRODUCTS: usize = 1 << 15;
+const TASK_PRODUCTS: usize = 1 << 16;
 /// Tasks a thread should find, where there is work enough.
-const TASKS_PER_THREAD: usize = 6;
+const TASKS_PER_THREAD: usize = 12;
+
+/// One part of a product under way.
+struct Product<'a> {
+    isa: Isa,
+    part: Part<'a>,
+    packed: &'a PackedFloats,
+    x: &'a [f32],
+    out: Disjoint<'a, f32>,
+    stride: usize,
+    output: Output,
+}
 
 /// Computes one part of a product; the shapes were checked, and neither is empty.
 pub(super) fn linear(turn: &Turn<'_>, part: Part<'_>, x: &[f32], out: &mut Out<'_>) {
     let w = part.matrix;
-    let m = x.len() / w.k;
-    let n_tiles = w.n.div_ceil(TILE_ROWS);
-    let task_tiles = TASK_PRODUCTS
-        .div_ceil(TILE_ROWS * w.k * m)
-        .max(n_tiles / (turn.n_threads() * TASKS_PER_THREAD))
-        .min(n_tiles);
-    let Weights::Floats(source) = &w.weights else {
-        // The caller checked that the weights are floats.
-        return;
+    let Weights::Floats(packed) = &w.weights else {
+        return; // the caller checked that the weights are floats
     };
-    let bytes = source.bytes();
-    let isa = turn.isa();
-    let (stride, output) = (out.stride, out.output);
-    let out = Disjoint::new(out.values);
+    let m = x.len() / w.k;
+    let n_strips = w.n.div_ceil(FLOAT_STRIP_ROWS);
+    let task_strips = TASK_PRODUCTS
+        .div_ceil(FLOAT_STRIP_ROWS * w.k * m)
+        .max(n_strips / (turn.n_threads() * TASKS_PER_THREAD))
+        .min(n_strips);
+    let product = Product {
+        isa: turn.isa(),
+        part,
+        packed,
+        x,
+        stride: out.stride,
+        output: out.output,
+        out: Disjoint::new(out.values),
+    };
+    let scratch_len = PIECE_VALUES + 2 * BATCH_SUMS;
     turn.run_with_scratch(
-        n_tiles.div_ceil(task_tiles),
-        TILE_ROWS * w.k,
+        n_strips.div_ceil(task_strips),
+        scratch_len,
         &|task_idx, scratch| {
-            for tile_idx in task_idx * task_tiles..n_tiles.min((task_idx + 1) * task_tiles) {
-                let first_row = tile_idx * TILE_ROWS;
-                let rows = float_rows(isa, (w, bytes), first_row, scratch);
-                for (act_idx, x) in x.chunks_exact(w.k).enumerate() {
-                    let dots = dot_rows(isa, &rows, x);
-                    let start = act_idx * stride + part.column + first_row;
-                    // SAFETY: a tile, and with it these columns, belongs to one task.
-                    let out =
-                        unsafe { out.slice_mut(start..start + TILE_ROWS.min(w.n - first_row)) };
-                    for (out, dot) in out.iter_mut().zip(dots) {
-                        match output {
-                            Output::Write => *out = dot,
-                            Output::Add => *out += dot,
-                        }
-                    }
+            for strip_idx in task_idx * task_strips..n_strips.min((task_idx + 1) * task_strips) {
+                for first in (0..m).step_by(BATCH_ROWS) {
+                    let n_rows = BATCH_ROWS.min(m - first);
+                    product.batch(strip_idx, first, n_rows, scratch);
                 }
             }
         },
     );
 }
 
-/// Four rows as f32: where they lie if they are that already, else brought into `scratch`.
-fn float_rows<'a>(
+impl Product<'_> {
+    /// Multiplies a strip with some rows of activations.
+    fn batch(&self, strip_idx: usize, first: usize, n_rows: usize, scratch: &mut [f32]) {
+        let w = self.part.matrix;
+        let (piece, sums) = scratch.split_at_mut(PIECE_VALUES);
+        let (sums, partial) = sums.split_at_mut(BATCH_SUMS);
+        let n_sums = n_rows * FLOAT_STRIP_ROWS;
+        let (sums, partial) = (&mut sums[..n_sums], &mut partial[..n_sums]);
+        sums.fill(0.0);
+        let bytes = self.packed.strip(strip_idx);
+        let piece_bytes = PIECE_VALUES * w.weight_type.block_bytes();
+        for (piece_idx, bytes) in bytes.chunks(piece_bytes).enumerate() {
+            let weights = floats(self.isa, w.weight_type, bytes, piece);
+            let rows = Strided {
+                values: &self.x[first * w.k + piece_idx * PIECE_LEN..],
+                stride: w.k,
+                n_rows,
+            };
+            let mut out = Out {
+                values: partial,
+                stride: FLOAT_STRIP_ROWS,
+                output: Output::Write,
+            };
+            product(self.isa, rows, weights, FLOAT_STRIP_ROWS, &mut out);
+            add(self.isa, sums, partial);
+        }
+        let first_row = strip_idx * FLOAT_STRIP_ROWS;
+        let n_columns = FLOAT_STRIP_ROWS.min(w.n - first_row);
+        for (row, sums) in sums.chunks_exact(FLOAT_STRIP_ROWS).enumerate() {
+            let start = (first + row) * self.stride + self.part.column + first_row;
+            // SAFETY: a strip, and with it these columns, belongs to one task.
+            let out = unsafe { self.out.slice_mut(start..start + n_columns) };
+            match self.output {
+                Output::Write => out.copy_from_slice(&sums[..n_columns]),
+                Output::Add => add(self.isa, out, &sums[..n_columns]),
+            }
+        }
+    }
+}
+
+/// Values as f32: where they lie if they are that already, else brought into `space`.
+fn floats<'a>(
     isa: Isa,
-    (w, bytes): (&Matrix, &'a [u8]),
-    first_row: usize,
-    scratch: &'a mut [f32],
-) -> [&'a [f32]; TILE_ROWS] {
-    let row_bytes = bytes.len() / w.n;
-    // Where there are fewer rows, the last one stands in.
-    let rows: [&[u8]; TILE_ROWS] = std::array::from_fn(|i| {
-        let row = (first_row + i).min(w.n - 1);
-        &bytes[row * row_bytes..(row + 1) * row_bytes]
-    });
-    if w.weight_type == WeightType::F32 && cfg!(target_endian = "little") {
-        let in_place = rows.map(bytemuck::try_cast_slice);
-        if let [Ok(a), Ok(b), Ok(c), Ok(d)] = in_place {
-            return [a, b, c, d];
+    weight_type: WeightType,
+    bytes: &'a [u8],
+    space: &'a mut [f32],
+) -> &'a [f32] {
+    if weight_type == WeightType::F32
+        && cfg!(target_endian = "little")
+        && let Ok(floats) = bytemuck::try_cast_slice(bytes)
+    {
+        return floats;
+    }
+    let floats = &mut space[..bytes.len() / weight_type.block_bytes()];
+    match weight_type {
+        WeightType::F16 => from_half_bytes(isa, bytes, floats),
+        WeightType::BF16 => from_upper_halves(isa, bytes, floats),
+        // The lengths are those of a row: it cannot fail.
+        _ => drop(weight_type.dequantize(bytes, floats)),
+    }
+    floats
+}
+
+vectorized! {
+    /// Adds value by value.
+    fn add(sums: &mut [f32], values: &[f32]) {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += value;
         }
     }
-    for (row, floats) in rows.iter().zip(scratch.chunks_exact_mut(w.k)) {
-        match w.weight_type {
-            WeightType::F16 => crate::half_floats::from_half_bytes(isa, row, floats),
-            WeightType::BF16 => from_upper_halves(isa, row, floats),
-            // The lengths are those of a row: it cannot fail.
-            _ => drop(w.weight_type.dequantize(row, floats)),
-        }
-    }
-    let scratch: &[f32] = scratch;
-    std::array::from_fn(|i| &scratch[i * w.k..(i + 1) * w.k])
 }
 
 vectorized! {
@@ -97,51 +151,4 @@ vectorized! {
             *float = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
         }
     }
-}
-
-vectorized! {
-    /// The dot products of four weight rows with one row of activations.
-    fn dot_rows(rows: &[&[f32]; TILE_ROWS], x: &[f32]) -> [f32; TILE_ROWS] {
-        let mut lanes = [[0.0; LANES]; TILE_ROWS];
-        let (chunks, tail) = x.as_chunks::<LANES>();
-        let [a, b, c, d] = rows.map(|row| row.as_chunks::<LANES>().0);
-        for ((((x, a), b), c), d) in chunks.iter().zip(a).zip(b).zip(c).zip(d) {
-            lanes[0] = add_products::<FUSED>(lanes[0], a, x);
-            lanes[1] = add_products::<FUSED>(lanes[1], b, x);
-            lanes[2] = add_products::<FUSED>(lanes[2], c, x);
-            lanes[3] = add_products::<FUSED>(lanes[3], d, x);
-        }
-        for (row, lanes) in rows.iter().zip(&mut lanes) {
-            for ((w, x), lane) in row[row.len() - tail.len()..].iter().zip(tail).zip(lanes) {
-                *lane = multiply_add::<FUSED>(*w, *x, *lane);
-            }
-        }
-        lanes.map(sum)
-    }
-}
-
-#[inline]
-fn add_products<const FUSED: bool>(
-    mut lanes: [f32; LANES],
-    w: &[f32; LANES],
-    x: &[f32; LANES],
-) -> [f32; LANES] {
-    for i in 0..LANES {
-        lanes[i] = multiply_add::<FUSED>(w[i], x[i], lanes[i]);
-    }
-    lanes
-}
-
-/// `a * b + c`, fused where that is one instruction.
-#[inline]
-fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// Sums lanes pairwise, always in the same order.
-#[inline]
-fn sum(lanes: [f32; LANES]) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
-    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
 }

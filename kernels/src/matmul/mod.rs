@@ -2,8 +2,8 @@
 //!
 //! One arithmetic per weight type for every batch size: the exact integer dot product of a group of
 //! 32, then one fused multiply-add into an f32 sum, group after group (and one more for a minimum).
-//! All tiers of instructions give the same bits. Only float weights are summed in an order of lanes
-//! of their own, the same for every batch size but not for every tier: see [`linear_f32`].
+//! All tiers of instructions give the same bits, but for float weights, whose multiply-adds are fused
+//! where that is one instruction: see [`linear_f32`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,23 +25,11 @@ mod vnni;
 
 use std::sync::Arc;
 
-use crate::pack::Packed;
+use crate::pack::{Packed, PackedFloats};
 use crate::quantize::row_words;
 use crate::{ShapeError, Turn, WeightType};
 
-/// Bytes that stay where they are for as long as they are held: a mapped file, a buffer.
-pub trait WeightBytes: Send + Sync {
-    /// The bytes; always the same ones.
-    fn bytes(&self) -> &[u8];
-}
-
-impl WeightBytes for Vec<u8> {
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-}
-
-/// A weight matrix `[n, k]`. Quantised ones are packed, floats stay where they are.
+/// A weight matrix `[n, k]`, packed.
 #[derive(Clone)]
 pub struct Matrix {
     weight_type: WeightType,
@@ -53,8 +41,7 @@ pub struct Matrix {
 /// Where a matrix's weights are.
 #[derive(Clone)]
 enum Weights {
-    /// Rows of floats, in place.
-    Floats(Arc<dyn WeightBytes>),
+    Floats(Arc<PackedFloats>),
     Packed(Arc<Packed>),
 }
 
@@ -68,8 +55,7 @@ pub enum Output {
 }
 
 impl Matrix {
-    /// Takes `n` rows of `k` weights, as GGUF has them. Quantised ones are copied into a layout of
-    /// their own; `source` is not held on to.
+    /// Takes `n` rows of `k` weights, as GGUF has them, and copies them into a layout of its own.
     ///
     /// # Errors
     /// [`ShapeError`] when `k` is not a whole number of blocks (of at least 32 weights where they
@@ -79,7 +65,7 @@ impl Matrix {
         weight_type: WeightType,
         n: usize,
         k: usize,
-        source: Arc<dyn WeightBytes>,
+        rows: &[u8],
     ) -> Result<Self, ShapeError> {
         ShapeError::check_multiple("k", k, weight_type.block_len())?;
         let too_large = ShapeError::Range {
@@ -89,11 +75,12 @@ impl Matrix {
         };
         let row_bytes = weight_type.row_bytes(k).ok_or_else(|| too_large.clone())?;
         let n_bytes = row_bytes.checked_mul(n).ok_or(too_large)?;
-        ShapeError::check_length("the weights' bytes", source.bytes().len(), n_bytes)?;
+        ShapeError::check_length("the weights' bytes", rows.len(), n_bytes)?;
         let weights = if weight_type.takes_quantized() {
-            Weights::Packed(Arc::new(Packed::new(turn, weight_type, n, source.bytes())))
+            Weights::Packed(Arc::new(Packed::new(turn, weight_type, n, rows)))
         } else {
-            Weights::Floats(source)
+            let packed = PackedFloats::new(turn, weight_type, n, rows);
+            Weights::Floats(Arc::new(packed))
         };
         Ok(Self {
             weight_type,
@@ -131,10 +118,15 @@ impl Matrix {
         ShapeError::check_range("the row", row, self.n)?;
         ShapeError::check_length("out", out.len(), self.k)?;
         match &self.weights {
-            Weights::Floats(source) => {
-                let row_bytes = source.bytes().len() / self.n;
-                let bytes = &source.bytes()[row * row_bytes..(row + 1) * row_bytes];
-                self.weight_type.dequantize(bytes, out)
+            Weights::Floats(packed) => {
+                let mut outs = out.chunks_exact_mut(1);
+                packed.read_row(row, |value| {
+                    if let Some(out) = outs.next() {
+                        // One value is a whole block: it cannot fail.
+                        drop(self.weight_type.dequantize(value, out));
+                    }
+                });
+                Ok(())
             }
             Weights::Packed(packed) => {
                 let mut block = [0; WeightType::BLOCK_BYTES_MOST];
@@ -236,7 +228,7 @@ pub fn linear_quantized(
 
 /// Computes `out = x · Wᵀ` for weights of type F32, F16 or BF16, and for several matrices side by side.
 ///
-/// The products of a row are summed in 16 lanes, then the lanes in a fixed order: with fused
+/// The products of a row are summed in ascending order, in pieces whose sums are then added: with fused
 /// multiply-adds where the processor has them, without in the scalar tier, where a fused one would be
 /// a slow library call.
 ///

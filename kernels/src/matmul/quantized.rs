@@ -20,6 +20,8 @@ use crate::{Isa, Turn, WeightType};
 const BATCH_ROWS: usize = 64;
 /// Activation rows that a panel is multiplied with at once.
 const PANEL_ROWS: usize = 4;
+/// Activation rows from which on making a panel pays.
+const PANEL_FROM: usize = 5;
 /// The most activation rows of a direct function.
 const DIRECT_ROWS: usize = 8;
 /// Multiplications a task should have, at least: some microseconds.
@@ -116,8 +118,8 @@ impl Product<'_> {
             let direct = self.kernel.direct.iter();
             let fitting = direct.copied().find(|(n_rows, _)| *n_rows <= left);
             first += match (fitting, self.kernel.panel) {
-                // A panel serves more rows at once than one direct row after the other.
-                (Some((n_rows, direct)), panel) if left == n_rows || panel.is_none() => {
+                // Few rows are multiplied sooner than a panel is made.
+                (Some((n_rows, direct)), panel) if left < PANEL_FROM || panel.is_none() => {
                     let mut sums = [Sums::default(); DIRECT_ROWS];
                     let acts = self.rows::<DIRECT_ROWS>(first, n_rows, 0..self.n_groups());
                     // SAFETY: `Kernel::of` chose the code by a token that proves its instructions.
@@ -188,16 +190,22 @@ impl Product<'_> {
             let start = (first_act + i) * self.stride + self.column + first_row;
             // SAFETY: a tile, and with it these columns, belongs to one task.
             let out = unsafe { self.out.slice_mut(start..start + n_rows) };
-            if let (Output::Write, Some(out)) = (self.output, out.first_chunk_mut()) {
-                *out = *sums;
-                continue;
+            // A whole tile's columns are a number the compiler knows.
+            match out.first_chunk_mut::<TILE_ROWS>() {
+                Some(out) => put(self.output, sums, out),
+                None => put(self.output, sums, out),
             }
-            for (out, sum) in out.iter_mut().zip(sums) {
-                match self.output {
-                    Output::Write => *out = *sum,
-                    Output::Add => *out += *sum,
-                }
-            }
+        }
+    }
+}
+
+/// Puts sums into a row of the result.
+#[inline]
+fn put(output: Output, sums: &Sums, out: &mut [f32]) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        match output {
+            Output::Write => *out = *sum,
+            Output::Add => *out += *sum,
         }
     }
 }

@@ -22,7 +22,7 @@ impl Case {
             self.weight_type,
             self.n,
             self.k,
-            Arc::new(bytes),
+            &bytes,
         )
         .unwrap()
     }
@@ -192,14 +192,8 @@ fn extreme_quants_do_not_saturate() {
             let (n, k) = (16, 256);
             let mut bytes = vec![byte; weight_type.row_bytes(n * k).unwrap()];
             crate::testing::set_scales(weight_type, &mut bytes, |_| half::f16::ONE);
-            let w = Matrix::new(
-                &team(2, Isa::Scalar).take_turn(),
-                weight_type,
-                n,
-                k,
-                Arc::new(bytes),
-            )
-            .unwrap();
+            let w =
+                Matrix::new(&team(2, Isa::Scalar).take_turn(), weight_type, n, k, &bytes).unwrap();
             for sign in [1.0, -1.0] {
                 // Every activation at the end of its range.
                 let x = vec![127.0 * sign; 3 * k];
@@ -311,9 +305,9 @@ fn parts_side_by_side_are_the_products_alone() {
 #[test]
 fn shapes_that_do_not_fit_are_errors() {
     let mut random = Random::new(6);
-    let bytes: Arc<Vec<u8>> = Arc::new(vec![0; 20]);
+    let bytes = [0; 20];
     let packing = team(1, Isa::Scalar);
-    let made = |n, k| Matrix::new(&packing.take_turn(), WeightType::Q4_1, n, k, bytes.clone());
+    let made = |n, k| Matrix::new(&packing.take_turn(), WeightType::Q4_1, n, k, &bytes);
     assert!(made(1, 32).is_ok());
     assert!(matches!(
         made(2, 32),

@@ -4,6 +4,7 @@
 //! the team's turn) and works on the first elements of its buffers, which are as large as the largest
 //! step. The processor's side calls `ingle_kernels`.
 
+mod candle_linear;
 mod embed;
 mod gather;
 mod linear;
@@ -14,6 +15,7 @@ mod rope;
 mod silu_mul;
 mod write_kv;
 
+pub(super) use candle_linear::CandleLinear;
 pub(super) use embed::Embed;
 pub(super) use gather::Gather;
 pub(super) use linear::Linear;

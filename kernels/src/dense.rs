@@ -1,14 +1,15 @@
-//! The product that attention is made of, twice: rows times a matrix, in registers.
+//! Rows times a small matrix of floats, in registers: what attention is made of, twice, and every product
+//! with float weights.
 
 use crate::isa::vectorized;
 use crate::{Out, Output};
 
 /// Rows of a matrix, `stride` values apart.
 #[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
-    pub(super) n_rows: usize,
+pub(crate) struct Strided<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) n_rows: usize,
 }
 
 vectorized! {
@@ -16,7 +17,7 @@ vectorized! {
     /// adds it; rows of `out` begin with `width` values.
     ///
     /// A value's products are added one by one, in the order of `len`, whatever the number of rows.
-    pub(super) fn product(a: Strided<'_>, b: &[f32], width: usize, out: &mut Out<'_>) {
+    pub(crate) fn product(a: Strided<'_>, b: &[f32], width: usize, out: &mut Out<'_>) {
         let mut row_idx = 0;
         while row_idx < a.n_rows {
             let part = Part {
@@ -35,7 +36,8 @@ vectorized! {
                 4.. => part.compute::<4, 16, FUSED>(out),
                 3 => part.compute::<3, 32, FUSED>(out),
                 2 => part.compute::<2, 32, FUSED>(out),
-                _ => part.compute::<1, 64, FUSED>(out),
+                _ if width.is_multiple_of(64) => part.compute::<1, 64, FUSED>(out),
+                _ => part.compute::<1, 32, FUSED>(out),
             };
         }
     }

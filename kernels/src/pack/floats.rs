@@ -1,0 +1,88 @@
+//! Float weights laid out for the products: 32 rows side by side, value by value.
+
+use super::aligned;
+use crate::memory::Memory;
+use crate::team::Disjoint;
+use crate::{Turn, WeightType};
+
+/// Weight rows of a strip.
+pub(crate) const FLOAT_STRIP_ROWS: usize = 32;
+/// Values of a row that are moved before the next row's turn comes: all rows' fit the nearest cache.
+const PIECE_LEN: usize = 64;
+/// Bytes a task packs, at least.
+const TASK_BYTES: usize = 1 << 18;
+
+/// A packed matrix of floats of any width. Value `i` of row `r` of a strip stands at `32 * i + r`.
+pub(crate) struct PackedFloats {
+    bytes: Memory,
+    start: usize,
+    strip_bytes: usize,
+    value_bytes: usize,
+}
+
+impl PackedFloats {
+    /// Packs `n` rows; rows that are missing from the last strip are zeros.
+    pub(crate) fn new(turn: &Turn<'_>, weight_type: WeightType, n: usize, rows: &[u8]) -> Self {
+        let value_bytes = weight_type.block_bytes();
+        let row_bytes = rows.len() / n.max(1);
+        let strip_bytes = row_bytes * FLOAT_STRIP_ROWS;
+        let n_strips = n.div_ceil(FLOAT_STRIP_ROWS);
+        let (mut bytes, start) = aligned(n_strips * strip_bytes);
+        let strips = Disjoint::new(&mut bytes.bytes_mut()[start..start + n_strips * strip_bytes]);
+        let task_strips = TASK_BYTES.div_ceil(strip_bytes.max(1));
+        turn.run(n_strips.div_ceil(task_strips), &|task_idx| {
+            for strip_idx in task_idx * task_strips..n_strips.min((task_idx + 1) * task_strips) {
+                // SAFETY: each strip belongs to one task.
+                let strip = unsafe {
+                    strips.slice_mut(strip_idx * strip_bytes..(strip_idx + 1) * strip_bytes)
+                };
+                let first = strip_idx * FLOAT_STRIP_ROWS;
+                let rows = &rows[first * row_bytes..n.min(first + FLOAT_STRIP_ROWS) * row_bytes];
+                if value_bytes == 2 {
+                    pack_strip::<2>(rows, row_bytes, strip);
+                } else {
+                    pack_strip::<4>(rows, row_bytes, strip);
+                }
+            }
+        });
+        Self {
+            bytes,
+            start,
+            strip_bytes,
+            value_bytes,
+        }
+    }
+
+    /// The strip of rows from `FLOAT_STRIP_ROWS * strip_idx` on.
+    pub(crate) fn strip(&self, strip_idx: usize) -> &[u8] {
+        let start = self.start + strip_idx * self.strip_bytes;
+        &self.bytes.bytes()[start..start + self.strip_bytes]
+    }
+
+    /// Calls `take` with the bytes of each value of a row.
+    pub(crate) fn read_row(&self, row: usize, mut take: impl FnMut(&[u8])) {
+        let values = self
+            .strip(row / FLOAT_STRIP_ROWS)
+            .chunks_exact(self.value_bytes);
+        let values = values
+            .skip(row % FLOAT_STRIP_ROWS)
+            .step_by(FLOAT_STRIP_ROWS);
+        values.for_each(&mut take);
+    }
+}
+
+/// Puts rows of values of `B` bytes side by side.
+fn pack_strip<const B: usize>(rows: &[u8], row_bytes: usize, strip: &mut [u8]) {
+    let (values, _) = strip.as_chunks_mut::<B>();
+    let pieces = values.chunks_mut(PIECE_LEN * FLOAT_STRIP_ROWS);
+    for (piece_idx, piece) in pieces.enumerate() {
+        let start = piece_idx * PIECE_LEN * B;
+        for (row_idx, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let from = row[start..].as_chunks::<B>().0.iter();
+            let to = piece.iter_mut().skip(row_idx).step_by(FLOAT_STRIP_ROWS);
+            for (to, from) in to.zip(from) {
+                *to = *from;
+            }
+        }
+    }
+}
