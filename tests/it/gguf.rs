@@ -8,7 +8,6 @@ mod shards;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
 use ingle::gguf::{Error, Gguf, TensorInfo, TensorType, Value, ValueType};
 use ingle_kernels::{Isa, Matrix, Team};

@@ -2,6 +2,10 @@
 //!
 //! Bytes are multiplied in pairs that are summed in 16 bits, as many steps as fit; then the sums are
 //! widened, and scaled by their integers where the halves of a group have any.
+#![expect(
+    clippy::inline_always,
+    reason = "compiled for the caller's instructions"
+)]
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,

@@ -4,6 +4,8 @@
     reason = "compiled for the caller's instructions"
 )]
 
+use std::cmp::Ordering;
+
 use super::super::panel::{BiasedFives, BiasedNibbles, GroupScales, SubSixes, SubThrees, SubTwos};
 use super::super::vector::{Floats, Vector};
 use super::{Packing, RUN_GROUPS_MOST, Rows};
@@ -11,12 +13,10 @@ use super::{Packing, RUN_GROUPS_MOST, Rows};
 /// `mask` of each byte shifted down, moved up again: shifted once, then masked.
 #[inline(always)]
 fn bits<V: Vector>(vector: V, mask: u8, down: usize, up: usize) -> V {
-    let moved = if down > up {
-        vector.shift_right_16(amount(down - up))
-    } else if up > down {
-        vector.shift_left_16(amount(up - down))
-    } else {
-        vector
+    let moved = match down.cmp(&up) {
+        Ordering::Greater => vector.shift_right_16(amount(down - up)),
+        Ordering::Less => vector.shift_left_16(amount(up - down)),
+        Ordering::Equal => vector,
     };
     moved.and_byte(mask << up)
 }
