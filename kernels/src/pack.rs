@@ -21,33 +21,34 @@ const ALIGNMENT: usize = 64;
 const TASK_BYTES: usize = 1 << 18;
 
 /// A packed matrix.
-pub(crate) struct Packed {
+pub(crate) struct Packed(Strips);
+
+/// The memory of a packed matrix, of either kind.
+struct Strips {
     bytes: Memory,
     /// Where the first strip begins: the first aligned byte.
     start: usize,
     strip_bytes: usize,
 }
 
-impl Packed {
-    /// Packs the rows of a quantised matrix; rows that are missing from the last strip are zeros.
-    pub(crate) fn new(turn: &Turn<'_>, weight_type: WeightType, n: usize, rows: &[u8]) -> Self {
-        let block_bytes = weight_type.block_bytes();
-        let row_bytes = rows.len() / n.max(1);
-        let strip_bytes = row_bytes / block_bytes * strip_block_bytes(block_bytes);
-        let n_strips = n.div_ceil(STRIP_ROWS);
-        let (mut bytes, start) = aligned(n_strips * strip_bytes);
-        let strips = Disjoint::new(&mut bytes.bytes_mut()[start..start + n_strips * strip_bytes]);
+impl Strips {
+    /// Has `pack` write every strip; what it leaves is zeros.
+    fn new(
+        turn: &Turn<'_>,
+        n_strips: usize,
+        strip_bytes: usize,
+        pack: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> Self {
+        let mut bytes = Memory::zeroed(n_strips * strip_bytes + ALIGNMENT);
+        let memory = bytes.bytes_mut();
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let strips = Disjoint::new(&mut memory[start..start + n_strips * strip_bytes]);
         let task_strips = TASK_BYTES.div_ceil(strip_bytes.max(1));
         turn.run(n_strips.div_ceil(task_strips), &|task_idx| {
             for strip_idx in task_idx * task_strips..n_strips.min((task_idx + 1) * task_strips) {
+                let place = strip_idx * strip_bytes..(strip_idx + 1) * strip_bytes;
                 // SAFETY: each strip belongs to one task.
-                let strip = unsafe {
-                    strips.slice_mut(strip_idx * strip_bytes..(strip_idx + 1) * strip_bytes)
-                };
-                let rows = rows.chunks_exact(row_bytes).skip(strip_idx * STRIP_ROWS);
-                for (row_idx, row) in rows.take(STRIP_ROWS).enumerate() {
-                    pack_row(row, row_idx, block_bytes, strip);
-                }
+                pack(strip_idx, unsafe { strips.slice_mut(place) });
             }
         });
         Self {
@@ -57,10 +58,35 @@ impl Packed {
         }
     }
 
-    /// The strip of rows from `STRIP_ROWS * strip_idx` on.
-    pub(crate) fn strip(&self, strip_idx: usize) -> &[u8] {
+    fn strip(&self, strip_idx: usize) -> &[u8] {
         let start = self.start + strip_idx * self.strip_bytes;
         &self.bytes.bytes()[start..start + self.strip_bytes]
+    }
+}
+
+impl Packed {
+    /// Packs the rows of a quantised matrix; rows that are missing from the last strip are zeros.
+    pub(crate) fn new(turn: &Turn<'_>, weight_type: WeightType, n: usize, rows: &[u8]) -> Self {
+        let block_bytes = weight_type.block_bytes();
+        let row_bytes = rows.len() / n.max(1);
+        let strip_bytes = row_bytes / block_bytes * strip_block_bytes(block_bytes);
+        let pack = |strip_idx: usize, strip: &mut [u8]| {
+            let rows = rows.chunks_exact(row_bytes).skip(strip_idx * STRIP_ROWS);
+            for (row_idx, row) in rows.take(STRIP_ROWS).enumerate() {
+                pack_row(row, row_idx, block_bytes, strip);
+            }
+        };
+        Self(Strips::new(
+            turn,
+            n.div_ceil(STRIP_ROWS),
+            strip_bytes,
+            &pack,
+        ))
+    }
+
+    /// The strip of rows from `STRIP_ROWS * strip_idx` on.
+    pub(crate) fn strip(&self, strip_idx: usize) -> &[u8] {
+        self.0.strip(strip_idx)
     }
 
     /// Reads a block of a row back.
@@ -68,13 +94,6 @@ impl Packed {
         let strip = self.strip(row / STRIP_ROWS);
         read_block(strip, row % STRIP_ROWS, block_idx, block);
     }
-}
-
-/// Zeros, and the place of the first aligned one, from which on there are as many as were asked for.
-fn aligned(n_bytes: usize) -> (Memory, usize) {
-    let memory = Memory::zeroed(n_bytes + ALIGNMENT);
-    let start = memory.bytes().as_ptr().align_offset(ALIGNMENT);
-    (memory, start.min(ALIGNMENT))
 }
 
 /// Bytes of a block that stand together in a strip.

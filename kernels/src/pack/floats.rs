@@ -1,22 +1,16 @@
 //! Float weights laid out for the products: 32 rows side by side, value by value.
 
-use super::aligned;
-use crate::memory::Memory;
-use crate::team::Disjoint;
+use super::Strips;
 use crate::{Turn, WeightType};
 
 /// Weight rows of a strip.
 pub(crate) const FLOAT_STRIP_ROWS: usize = 32;
 /// Values of a row that are moved before the next row's turn comes: all rows' fit the nearest cache.
 const PIECE_LEN: usize = 64;
-/// Bytes a task packs, at least.
-const TASK_BYTES: usize = 1 << 18;
 
 /// A packed matrix of floats of any width. Value `i` of row `r` of a strip stands at `32 * i + r`.
 pub(crate) struct PackedFloats {
-    bytes: Memory,
-    start: usize,
-    strip_bytes: usize,
+    strips: Strips,
     value_bytes: usize,
 }
 
@@ -27,36 +21,24 @@ impl PackedFloats {
         let row_bytes = rows.len() / n.max(1);
         let strip_bytes = row_bytes * FLOAT_STRIP_ROWS;
         let n_strips = n.div_ceil(FLOAT_STRIP_ROWS);
-        let (mut bytes, start) = aligned(n_strips * strip_bytes);
-        let strips = Disjoint::new(&mut bytes.bytes_mut()[start..start + n_strips * strip_bytes]);
-        let task_strips = TASK_BYTES.div_ceil(strip_bytes.max(1));
-        turn.run(n_strips.div_ceil(task_strips), &|task_idx| {
-            for strip_idx in task_idx * task_strips..n_strips.min((task_idx + 1) * task_strips) {
-                // SAFETY: each strip belongs to one task.
-                let strip = unsafe {
-                    strips.slice_mut(strip_idx * strip_bytes..(strip_idx + 1) * strip_bytes)
-                };
-                let first = strip_idx * FLOAT_STRIP_ROWS;
-                let rows = &rows[first * row_bytes..n.min(first + FLOAT_STRIP_ROWS) * row_bytes];
-                if value_bytes == 2 {
-                    pack_strip::<2>(rows, row_bytes, strip);
-                } else {
-                    pack_strip::<4>(rows, row_bytes, strip);
-                }
+        let pack = |strip_idx: usize, strip: &mut [u8]| {
+            let first = strip_idx * FLOAT_STRIP_ROWS;
+            let rows = &rows[first * row_bytes..n.min(first + FLOAT_STRIP_ROWS) * row_bytes];
+            if value_bytes == 2 {
+                pack_strip::<2>(rows, row_bytes, strip);
+            } else {
+                pack_strip::<4>(rows, row_bytes, strip);
             }
-        });
+        };
         Self {
-            bytes,
-            start,
-            strip_bytes,
+            strips: Strips::new(turn, n_strips, strip_bytes, &pack),
             value_bytes,
         }
     }
 
     /// The strip of rows from `FLOAT_STRIP_ROWS * strip_idx` on.
     pub(crate) fn strip(&self, strip_idx: usize) -> &[u8] {
-        let start = self.start + strip_idx * self.strip_bytes;
-        &self.bytes.bytes()[start..start + self.strip_bytes]
+        self.strips.strip(strip_idx)
     }
 
     /// Calls `take` with the bytes of each value of a row.
