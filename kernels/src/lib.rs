@@ -9,6 +9,7 @@ pub mod activation;
 pub mod attention;
 pub mod block;
 mod columns;
+pub mod cuda;
 mod dense;
 mod elementary;
 mod error;

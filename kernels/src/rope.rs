@@ -64,6 +64,16 @@ impl RopeTable {
         self.n_positions
     }
 
+    /// Rotated values of a head.
+    pub fn rope_dim(&self) -> usize {
+        self.rope_dim
+    }
+
+    /// All of it: for each position and pair, cosine and sine.
+    pub fn values(&self) -> &[f32] {
+        self.turns.as_flattened()
+    }
+
     /// The turns of a position's pairs.
     fn turns(&self, position: u32) -> &[[f32; 2]] {
         let n_pairs = self.rope_dim / 2;

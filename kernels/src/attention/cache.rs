@@ -93,7 +93,7 @@ impl KvShape {
     }
 
     /// Blocks that a cache of `len` bytes holds.
-    pub(super) fn n_blocks(&self, what: &'static str, len: usize) -> Result<usize, ShapeError> {
+    pub(crate) fn n_blocks(&self, what: &'static str, len: usize) -> Result<usize, ShapeError> {
         ShapeError::check_multiple("the number of KV heads", self.n_kv_heads, 1)?;
         ShapeError::check_multiple("a head", self.head_dim, 1)?;
         ShapeError::check_multiple(

@@ -16,7 +16,7 @@ pub use cache::{KvPart, KvShape, KvType, write_kv};
 use unit::{Attention, Partial, Scratch, Tile, Unit};
 
 /// Positions that are reduced together.
-const SPAN: usize = 256;
+pub(crate) const SPAN: usize = 256;
 /// Units of work a thread should find: where there are fewer, spans of positions are shared out too.
 const UNITS_PER_THREAD: usize = 4;
 
@@ -41,7 +41,7 @@ pub struct AttentionArgs<'a> {
 
 impl AttentionArgs<'_> {
     /// Checks the tables against a cache of `n_blocks`.
-    fn check(&self, n_blocks: usize) -> Result<(), ShapeError> {
+    pub(crate) fn check(&self, n_blocks: usize) -> Result<(), ShapeError> {
         let Self {
             shape,
             positions,
@@ -73,12 +73,12 @@ impl AttentionArgs<'_> {
     }
 
     /// Heads that share a KV head.
-    fn group_heads(&self) -> usize {
+    pub(crate) fn group_heads(&self) -> usize {
         self.n_heads / self.shape.n_kv_heads
     }
 
     /// The positions a token at `position` sees.
-    fn visible(&self, position: u32) -> std::ops::Range<usize> {
+    pub(crate) fn visible(&self, position: u32) -> std::ops::Range<usize> {
         let window = self.sliding_window.unwrap_or(u32::MAX);
         let end = position as usize + 1;
         end.saturating_sub(window as usize)..end

@@ -1,0 +1,210 @@
+//! The kernels against the processor's, on a host that plays the device: see tests/emulator.
+#![cfg(test)]
+#![expect(unsafe_code, reason = "the emulator is another language's library")]
+
+mod attention;
+mod linear;
+mod rows;
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libloading::{Library, Symbol};
+
+use super::{DeviceSlice, DeviceSliceMut, Indices, Launch};
+use crate::testing::Random;
+use crate::{Isa, Team};
+
+type Emulate =
+    unsafe extern "C" fn(*const c_char, *const u32, u32, *mut *mut c_void) -> *const c_char;
+
+/// The emulator, built when it is first needed; it runs one launch at a time.
+static EMULATOR: Mutex<Option<Library>> = Mutex::new(None);
+
+/// What stands before and after a buffer, and in one that nothing was written to.
+const POISON: u8 = 0xff;
+/// Bytes of it at either end.
+const GUARD_BYTES: usize = 256;
+
+/// Compiles the kernels for the host.
+fn build() -> Library {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulator");
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("emulator.so");
+    let output = Command::new("g++")
+        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra"])
+        .args(["-Wno-unknown-pragmas", "-Werror", "-fPIC", "-shared"])
+        .arg("-include")
+        .arg(root.join("emulator.h"))
+        .arg(root.join("emulator.cpp"))
+        .arg("-o")
+        .arg(&library)
+        .output()
+        .expect("the kernels are tested with g++, which is not installed");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    // SAFETY: the library has been made of this project's sources and does nothing when it is loaded.
+    unsafe { Library::new(&library) }.unwrap()
+}
+
+/// Runs a launch; what would hang a device or be undefined there is the error.
+fn try_run(mut launch: Launch<'_>) -> Result<(), String> {
+    let mut emulator = EMULATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = emulator.get_or_insert_with(build);
+    let kernel = CString::new(launch.kernel).unwrap();
+    let grid = [launch.grid[0], launch.grid[1], 1];
+    let n_threads = launch.n_threads;
+    let mut args = launch.addresses();
+    // SAFETY: this is the function's type in emulator.cpp.
+    let emulate: Symbol<'_, Emulate> = unsafe { library.get(b"emulate") }.unwrap();
+    // SAFETY: the arguments are of the kernel's types, and name buffers that live and fit: that is what
+    // is tested, and the guards tell.
+    let trouble = unsafe { emulate(kernel.as_ptr(), grid.as_ptr(), n_threads, args.as_mut_ptr()) };
+    if trouble.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a sentence of the emulator's, which lives as long as it.
+    let sentence = unsafe { CStr::from_ptr(trouble) };
+    Err(format!("{}: {}", launch.kernel, sentence.to_string_lossy()))
+}
+
+fn run(launch: Launch<'_>) {
+    try_run(launch).unwrap();
+}
+
+/// Memory of the device that plays: poisoned values between guards.
+struct Memory<T> {
+    bytes: Vec<u128>,
+    len: usize,
+    values: std::marker::PhantomData<T>,
+}
+
+impl<T: bytemuck::Pod> Memory<T> {
+    fn poisoned(len: usize) -> Self {
+        let n_bytes = len * size_of::<T>() + 2 * GUARD_BYTES;
+        Self {
+            bytes: vec![u128::from_ne_bytes([POISON; 16]); n_bytes.div_ceil(16)],
+            len,
+            values: std::marker::PhantomData,
+        }
+    }
+
+    fn of(values: &[T]) -> Self {
+        let mut memory = Self::poisoned(values.len());
+        memory.values_mut().copy_from_slice(values);
+        memory
+    }
+
+    fn range(&self) -> std::ops::Range<usize> {
+        GUARD_BYTES..GUARD_BYTES + self.len * size_of::<T>()
+    }
+
+    fn values(&self) -> &[T] {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.bytes);
+        bytemuck::cast_slice(&bytes[self.range()])
+    }
+
+    fn values_mut(&mut self) -> &mut [T] {
+        let range = self.range();
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.bytes);
+        bytemuck::cast_slice_mut(&mut bytes[range])
+    }
+
+    fn slice(&self) -> DeviceSlice<'_, T> {
+        let values = self.values();
+        // SAFETY: the host is the device, and the memory is borrowed.
+        unsafe { DeviceSlice::new(values.as_ptr() as u64, values.len()) }
+    }
+
+    fn slice_mut(&mut self) -> DeviceSliceMut<'_, T> {
+        let values = self.values_mut();
+        // SAFETY: the host is the device, and the memory is borrowed.
+        unsafe { DeviceSliceMut::new(values.as_mut_ptr() as u64, values.len()) }
+    }
+
+    /// The values, after a look at the guards.
+    fn written(&self) -> &[T] {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.bytes);
+        let range = self.range();
+        let guards = bytes[..range.start].iter().chain(&bytes[range.end..]);
+        assert!(guards.into_iter().all(|byte| *byte == POISON));
+        self.values()
+    }
+}
+
+impl Memory<u32> {
+    fn indices(&self) -> Indices<'_> {
+        Indices {
+            host: self.values(),
+            device: self.slice(),
+        }
+    }
+}
+
+fn team() -> Arc<Team> {
+    Team::new(NonZeroUsize::MIN, Isa::Scalar)
+}
+
+/// Asserts that two results differ by rounding only.
+fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len());
+    let largest = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let is_close = (got - expected).abs() <= tolerance * largest;
+        assert!(is_close, "{i}: {got} {expected}, largest {largest}");
+    }
+}
+
+/// The kernels a file of `kernels/cuda` defines.
+fn defined(source: &str) -> Vec<String> {
+    let entries = source.split("extern \"C\" __global__").skip(1);
+    let names = entries.map(|rest| {
+        let head = rest.split_once(')').map_or(rest, |(_, rest)| rest);
+        let name = head.split('(').next().unwrap_or_default().trim();
+        name.to_owned()
+    });
+    names.collect()
+}
+
+#[test]
+fn each_file_has_its_kernel_and_says_how_it_is_launched() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda");
+    let all = std::fs::read_to_string(folder.join("kernels.cu")).unwrap();
+    let mut n_files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if path.extension().is_none_or(|extension| extension != "cu") || name == "kernels" {
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        for word in ["// Shapes: ", "// Launch: grid (", "// Registers: "] {
+            assert!(source.contains(word), "{name}.cu has no line `{word}`");
+        }
+        assert!(all.contains(&format!("#include \"{name}.cu\"")), "{name}");
+        let kernels = defined(&source);
+        assert!(!kernels.is_empty(), "{name}.cu defines no kernel");
+        n_files += 1;
+    }
+    assert!(n_files >= 12, "{n_files}");
+}
+
+#[test]
+fn what_is_undefined_on_a_device_is_a_sentence() {
+    let mut random = Random::new(1);
+    let (x, weight) = (
+        Memory::of(&random.floats(64)),
+        Memory::of(&random.floats(64)),
+    );
+    let mut out = Memory::poisoned(64);
+    let mut launch = super::rms_norm(x.slice(), weight.slice(), 1e-5, 1, out.slice_mut()).unwrap();
+    launch.n_threads = 48;
+    let error = try_run(launch).unwrap_err();
+    assert!(
+        error.contains("lanes that the block does not have"),
+        "{error}"
+    );
+}
