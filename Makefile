@@ -3,7 +3,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: test fixtures clients lint fuzz
+.PHONY: test fixtures clients lint fuzz cuda cuda-check
 
 test: fixtures
 	$(CARGO) test --workspace --locked
@@ -31,3 +31,18 @@ lint:
 # Needs a nightly toolchain and `cargo install cargo-fuzz`.
 fuzz:
 	cd fuzz && $(CARGO) +nightly fuzz run gguf_header -- -max_total_time=600
+
+# For a machine with a GPU, built without one: the same program beside the other, as ingle-cuda, which
+# `ingle` hands over to where it finds it and a driver. Other capabilities: CUDA_COMPUTE_CAP=75 make cuda.
+CUDA_COMPUTE_CAP ?= 90
+CUDA_TOOLCHAIN ?= $(TARGET)/cuda-toolchain
+
+cuda:
+	eval "$$(kernels/cuda/toolchain.sh $(CUDA_TOOLCHAIN))" && \
+	CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) $(CARGO) build --release --locked --features cuda --bin ingle --target-dir $(TARGET)/cuda
+	mkdir -p $(TARGET)/release
+	cp $(TARGET)/cuda/release/ingle $(TARGET)/release/ingle-cuda
+
+# Every kernel compiles for the capability, and none that its header says does not spill does.
+cuda-check:
+	eval "$$(kernels/cuda/toolchain.sh $(CUDA_TOOLCHAIN))" && kernels/cuda/check.sh $(CUDA_COMPUTE_CAP)

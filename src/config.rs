@@ -34,6 +34,14 @@ pub struct Config {
     pub kv_type: KvType,
     /// Bytes all models together may hold; absent: what is free, less a reserve.
     pub memory_bytes: Option<NonZeroU64>,
+    /// The GPU that models are put on, counted from 0.
+    pub gpu: usize,
+    /// Layers of a model that lie on the GPU, 0 for none; absent: as many as its memory holds.
+    pub gpu_layers: Option<usize>,
+    /// Bytes of the GPU's memory that all models together may hold; absent: what is free, less a reserve.
+    pub gpu_memory_bytes: Option<NonZeroU64>,
+    /// On a GPU too, compute every request's answer with the same bits in any batch.
+    pub deterministic: bool,
     /// Requests computed together.
     pub max_running: NonZeroUsize,
     /// Requests that may wait while others run.
@@ -81,6 +89,12 @@ pub struct Flags {
     pub kv_type: Option<KvType>,
     #[expect(missing_docs, reason = "see the field of Config")]
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_layers: Option<usize>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deterministic: Option<bool>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
     #[expect(missing_docs, reason = "see the field of Config")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +115,8 @@ pub struct Flags {
 struct Defaults {
     listen: &'static str,
     kv_type: KvType,
+    gpu: usize,
+    deterministic: bool,
     max_running: usize,
     max_waiting: usize,
     insecure: bool,
@@ -118,6 +134,10 @@ const KEYS: &[&str] = &[
     "ctx",
     "kv_type",
     "memory_bytes",
+    "gpu",
+    "gpu_layers",
+    "gpu_memory_bytes",
+    "deterministic",
     "max_running",
     "max_waiting",
     "api_key_file",
@@ -178,6 +198,8 @@ impl Config {
         let defaults = Defaults {
             listen: LISTEN_DEFAULT,
             kv_type: KvType::F16,
+            gpu: 0,
+            deterministic: false,
             max_running: 16,
             max_waiting: 256,
             insecure: false,

@@ -7,17 +7,23 @@ use ingle_kernels::team::default_threads;
 use ingle_kernels::{Isa, Team};
 
 use super::fetch_bar::FetchBar;
+use super::gpu::Choice;
 use crate::backend::local::LocalBackend;
 use crate::catalog::{Catalog, HubOptions, Store, StoreOptions};
 use crate::config::{self, Config};
 use crate::egress::Egress;
 use crate::engine::EngineOptions;
 use crate::model::{BY_CANDLE, KvType};
-use crate::pool::{Pool, PoolOptions};
+use crate::pool::{GpuOptions, Pool, PoolOptions};
+
+/// Prompt tokens of one step where layers lie on a GPU, which fewer do not fill.
+const GPU_PREFILL_CHUNK_TOKENS: usize = 512;
 
 /// Everything that answers.
 pub(super) struct App {
     pub(super) backend: LocalBackend,
+    /// Why no GPU is used although one was looked for.
+    pub(super) gpu_not_used: Option<String>,
     /// What computes, as `system_fingerprint` says it.
     pub(super) fingerprint: String,
 }
@@ -72,11 +78,31 @@ pub(super) async fn model_file(model: &str, config: &Config) -> anyhow::Result<P
 
 impl App {
     /// Starts the threads and the pool; nothing is loaded yet.
-    pub(super) fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(super) fn start(config: &Config, gpu: Option<Choice>) -> anyhow::Result<Self> {
         let (catalog, store) = library(config)?;
         let (team, isa) = team(config)?;
         tracing::info!(isa = isa.name(), threads = team.n_threads(), "computing");
         let kv_type = kv_type(config);
+        let (gpu, gpu_not_used) = match gpu {
+            None => (None, None),
+            Some(Choice::NotUsed(reason)) => (None, Some(reason)),
+            Some(Choice::Used(gpu)) => {
+                tracing::info!(gpu = gpu.ordinal, name = gpu.name, "models go to a GPU");
+                let options = GpuOptions {
+                    gpu,
+                    n_layers: config.gpu_layers,
+                    memory_budget_bytes: config.gpu_memory_bytes.map(Into::into),
+                    is_deterministic: config.deterministic,
+                };
+                (Some(options), None)
+            }
+        };
+        let on = Computing {
+            isa,
+            kv_type,
+            is_on_gpu: gpu.is_some(),
+            is_deterministic: config.deterministic,
+        };
         let pool = Pool::start(PoolOptions {
             catalog,
             store,
@@ -85,16 +111,29 @@ impl App {
             n_ctx: config.ctx.map(Into::into),
             kv_type,
             memory_budget_bytes: config.memory_bytes.map(Into::into),
-            engine: EngineOptions {
-                max_running: config.max_running.get(),
-                max_waiting: config.max_waiting,
-                ..EngineOptions::default()
-            },
+            gpu,
+            engine: engine_options(config, on.is_on_gpu),
         });
         Ok(Self {
             backend: LocalBackend::new(pool),
-            fingerprint: fingerprint(isa, kv_type),
+            gpu_not_used,
+            fingerprint: on.fingerprint(),
         })
+    }
+}
+
+/// The bounds of every engine.
+fn engine_options(config: &Config, is_on_gpu: bool) -> EngineOptions {
+    let defaults = EngineOptions::default();
+    EngineOptions {
+        max_running: config.max_running.get(),
+        max_waiting: config.max_waiting,
+        prefill_chunk_tokens: if is_on_gpu {
+            GPU_PREFILL_CHUNK_TOKENS
+        } else {
+            defaults.prefill_chunk_tokens
+        },
+        ..defaults
     }
 }
 
@@ -106,13 +145,28 @@ pub(super) fn kv_type(config: &Config) -> KvType {
     }
 }
 
-/// What an answer's bits depend on beside the model: the version, the instructions, the cache's form.
-fn fingerprint(isa: Isa, kv_type: KvType) -> String {
-    let (version, isa) = (env!("CARGO_PKG_VERSION"), isa.name());
-    let products = if BY_CANDLE { "-candle" } else { "" };
-    let kv = match kv_type {
-        KvType::F16 => "",
-        KvType::Int8 => "-kv-int8",
-    };
-    format!("ingle-{version}-{isa}{products}{kv}")
+/// What an answer's bits depend on beside the model.
+struct Computing {
+    isa: Isa,
+    kv_type: KvType,
+    is_on_gpu: bool,
+    is_deterministic: bool,
+}
+
+impl Computing {
+    /// The version, the instructions, the cache's form, and what multiplies where.
+    fn fingerprint(&self) -> String {
+        let (version, isa) = (env!("CARGO_PKG_VERSION"), self.isa.name());
+        let products = if BY_CANDLE { "-candle" } else { "" };
+        let gpu = match (self.is_on_gpu, self.is_deterministic) {
+            (false, _) => "",
+            (true, false) => "-cuda",
+            (true, true) => "-cuda-deterministic",
+        };
+        let kv = match self.kv_type {
+            KvType::F16 => "",
+            KvType::Int8 => "-kv-int8",
+        };
+        format!("ingle-{version}-{isa}{products}{gpu}{kv}")
+    }
 }

@@ -4,6 +4,8 @@ mod app;
 mod bench;
 mod chat;
 mod fetch_bar;
+mod gpu;
+mod hand_over;
 mod inspect;
 mod load_bar;
 mod models;
@@ -25,6 +27,7 @@ use crate::config::{Config, Flags, KvType};
 use crate::egress::Egress;
 use crate::telemetry::{self, LogFormat};
 use fetch_bar::FetchBar;
+use gpu::Choice;
 
 /// A local LLM engine and the server in front of it.
 #[derive(Debug, Parser)]
@@ -57,6 +60,12 @@ struct Settings {
     /// In what form keys and values are kept: f16, or int8 for half the memory.
     #[arg(long, global = true, value_name = "TYPE", value_parser = kv_type)]
     kv_type: Option<KvType>,
+    /// Layers of a model that lie on the GPU, 0 for none; unless said, as many as its memory holds.
+    #[arg(long, global = true, value_name = "N")]
+    gpu_layers: Option<usize>,
+    /// On a GPU too, compute every answer with the same bits in any batch.
+    #[arg(long, global = true)]
+    deterministic: bool,
     /// How log lines are written: text or json.
     #[arg(long, global = true, value_name = "FORMAT", value_parser = log_format)]
     log_format: Option<LogFormat>,
@@ -88,11 +97,23 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show the GPU that models are put on.
+    Gpu,
     /// Measure how well a model predicts a text, and how far from f32 it computes.
     Perplexity(perplexity::PerplexityArgs),
     /// Measure this machine and the engine on it; make models to measure with.
     #[command(subcommand)]
     Bench(bench::BenchVerb),
+}
+
+impl Verb {
+    /// Whether it computes, so that a GPU is looked for.
+    fn computes(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_) | Self::Serve(_) | Self::Perplexity(_) | Self::Bench(_) | Self::Gpu
+        )
+    }
 }
 
 #[derive(Args, Debug)]
@@ -169,14 +190,22 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         _ => "error",
     };
     telemetry::init_logs(config.log_format, level);
+    let gpu = if cli.verb.computes() {
+        gpu::find(&config)?
+    } else {
+        None
+    };
     if let Verb::Bench(verb) = &cli.verb {
         // No other thread shall run beside what is timed.
-        return bench::run(verb, &config, &mut io::stdout().lock());
+        return bench::run(verb, &config, gpu.as_ref(), &mut io::stdout().lock());
+    }
+    if let Verb::Gpu = &cli.verb {
+        return gpu::show(gpu.as_ref(), &mut io::stdout().lock());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let done = runtime.block_on(run_verb(cli.verb, config));
+    let done = runtime.block_on(run_verb(cli.verb, config, gpu));
     // What still waits for a terminal or a resolver must not keep the program.
     runtime.shutdown_background();
     done
@@ -190,6 +219,8 @@ fn flags(cli: &Cli) -> Flags {
         home: settings.home.clone(),
         offline: settings.offline.then_some(true),
         kv_type: settings.kv_type,
+        gpu_layers: settings.gpu_layers,
+        deterministic: settings.deterministic.then_some(true),
         log_format: settings.log_format,
         ..Flags::default()
     };
@@ -201,10 +232,14 @@ fn flags(cli: &Cli) -> Flags {
     flags
 }
 
-async fn run_verb(verb: Verb, config: Config) -> anyhow::Result<()> {
+async fn run_verb(
+    verb: Verb,
+    config: Config,
+    gpu: Option<Choice>,
+) -> anyhow::Result<()> {
     match verb {
-        Verb::Run(args) => Box::pin(run::run(args, config)).await,
-        Verb::Serve(args) => Box::pin(serve::serve(&args.models, config)).await,
+        Verb::Run(args) => Box::pin(run::run(args, config, gpu)).await,
+        Verb::Serve(args) => Box::pin(serve::serve(&args.models, config, gpu)).await,
         Verb::Pull { model } => {
             let (catalog, store) = app::library(&config)?;
             let egress = Egress::new(config.offline);
@@ -220,8 +255,8 @@ async fn run_verb(verb: Verb, config: Config) -> anyhow::Result<()> {
             let (catalog, store) = app::library(&config)?;
             models::rm(&model, &catalog, &store, &mut io::stdout())
         }
-        Verb::Perplexity(args) => Box::pin(perplexity::run(args, config)).await,
+        Verb::Perplexity(args) => Box::pin(perplexity::run(args, config, gpu)).await,
         // Need no runtime: done before.
-        Verb::Inspect { .. } | Verb::Bench(_) => Ok(()),
+        Verb::Inspect { .. } | Verb::Bench(_) | Verb::Gpu => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use clap::Args;
 
 use super::chat;
+use super::gpu::Choice;
 use super::session::Session;
 use crate::chat::{Message, Role, Sampling};
 use crate::config::Config;
@@ -74,13 +75,17 @@ pub(super) struct RunArgs {
 pub(super) struct Interrupted;
 
 /// Runs the verb.
-pub(super) async fn run(args: RunArgs, config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(
+    args: RunArgs,
+    config: Config,
+    gpu: Option<Choice>,
+) -> anyhow::Result<()> {
     let prompt = if args.prompt.is_empty() {
         piped_prompt()?
     } else {
         Some(args.prompt.join(" "))
     };
-    let mut session = Session::open(&args.model, &config, args.local, args.verbose).await?;
+    let mut session = Session::open(&args.model, (&config, gpu), args.local, args.verbose).await?;
     session.request.sampling = args.sampling();
     session.request.max_new_tokens = args.max_tokens;
     let system = args

@@ -7,16 +7,21 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::app::App;
+use super::gpu::Choice;
 use crate::config::Config;
 use crate::http::{ApiKeys, Limits, Readiness, Server, ServerOptions};
 use crate::pool::{ModelId, Pool};
 use crate::telemetry;
 
 /// Serves until a signal; loads `models` meanwhile.
-pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<()> {
+pub(super) async fn serve(
+    models: &[String],
+    config: Config,
+    gpu: Option<Choice>,
+) -> anyhow::Result<()> {
     config.check_serving()?;
     let keys = config.api_key_file.as_deref().map(read_keys).transpose()?;
-    let app = App::start(&config)?;
+    let app = App::start(&config, gpu)?;
     let pool = app.backend.pool().clone();
     // A name that stands for nothing is told before the server says it listens.
     let models: Vec<ModelId> = models
@@ -30,6 +35,7 @@ pub(super) async fn serve(models: &[String], config: Config) -> anyhow::Result<(
         backend: app.backend,
         recorded: telemetry::record_metrics()?,
         fingerprint: app.fingerprint,
+        gpu_not_used: app.gpu_not_used,
     })
     .await
     .with_context(|| format!("{} cannot be listened on", config.listen))?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 
 use super::app::App;
+use super::gpu::Choice;
 use super::load_bar;
 use super::remote::Remote;
 use crate::backend::ChatStream;
@@ -34,7 +35,7 @@ impl Session {
     /// loads it here in any case.
     pub(super) async fn open(
         model: &str,
-        config: &Config,
+        (config, gpu): (&Config, Option<Choice>),
         local: bool,
         verbose: bool,
     ) -> anyhow::Result<Self> {
@@ -48,7 +49,7 @@ impl Session {
                 let model = remote.model().to_owned();
                 (Talker::There(remote), model)
             }
-            None => here(model, config, verbose).await?,
+            None => here(model, (config, gpu), verbose).await?,
         };
         Ok(Self {
             talker,
@@ -132,8 +133,12 @@ impl Talker {
 }
 
 /// Loads the model in this process.
-async fn here(model: &str, config: &Config, verbose: bool) -> anyhow::Result<(Talker, String)> {
-    let app = App::start(config)?;
+async fn here(
+    model: &str,
+    (config, gpu): (&Config, Option<Choice>),
+    verbose: bool,
+) -> anyhow::Result<(Talker, String)> {
+    let app = App::start(config, gpu)?;
     let pool = app.backend.pool().clone();
     let id = pool.resolve(model)?;
     let shown = tokio::spawn(load_bar::show(pool.load_events(), id.clone()));
@@ -143,9 +148,9 @@ async fn here(model: &str, config: &Config, verbose: bool) -> anyhow::Result<(Ta
     let lease = lease?;
     if verbose {
         tell(&format!(
-            "loaded {id} in {:.2} s: {} MB, context of {} tokens, {}",
+            "loaded {id} in {:.2} s: {}, context of {} tokens, {}",
             lease.load_time.as_secs_f64(),
-            lease.memory.total() / 1_000_000,
+            lease.memory.total(),
             lease.n_ctx,
             app.fingerprint,
         ));

@@ -6,7 +6,12 @@ use std::sync::Arc;
 use crate::model::{Batch, Model};
 
 /// Why a step could not be computed.
-pub(super) type Fault = Arc<dyn StdError + Send + Sync>;
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) error: Arc<dyn StdError + Send + Sync>,
+    /// Whether no later step can be computed either: the device is lost.
+    pub(super) is_final: bool,
+}
 
 /// The bounds of a network.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +46,10 @@ impl Network for Model {
     }
 
     fn forward(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault> {
-        let logits = Model::forward(self, batch).map_err(|error| Arc::new(error) as Fault)?;
+        let logits = Model::forward(self, batch).map_err(|error| Fault {
+            is_final: error.is_final(),
+            error: Arc::new(error),
+        })?;
         for index in 0..logits.n_rows() {
             see(logits.row(index));
         }

@@ -90,13 +90,14 @@ impl<N: Network> Runner<N> {
         }
     }
 
-    /// Works until the engine is dropped. After a panic it answers nothing any more, but says so
+    /// Works until the engine is dropped. After a panic, or with its device lost, it answers nothing any more, but says so
     /// to everyone who asked.
     pub(super) fn run(mut self) {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work())) else {
-            return self.fail_all(&EngineError::Stopped);
+        let reason: Arc<str> = match catch_unwind(AssertUnwindSafe(|| self.work())) {
+            Ok(Ok(())) => return self.fail_all(&EngineError::Stopped),
+            Ok(Err(fault)) => fault.error.to_string().into(),
+            Err(panic) => panic_message(panic.as_ref()).into(),
         };
-        let reason: Arc<str> = panic_message(panic.as_ref()).into();
         tracing::error!(%reason, "the engine failed");
         self.shared.fail(&reason);
         let error = EngineError::Failed { reason };
@@ -107,17 +108,19 @@ impl<N: Network> Runner<N> {
         }
     }
 
-    fn work(&mut self) {
+    /// Errors: no step can be computed any more.
+    fn work(&mut self) -> Result<(), Fault> {
         let mut is_blocked = false;
         while self.take_submissions(is_blocked) {
             self.look_at_readers();
             let plan = self.scheduler.schedule();
             is_blocked = plan.rows.is_empty();
             if !is_blocked {
-                self.step(&plan);
+                self.step(&plan)?;
             }
             self.publish();
         }
+        Ok(())
     }
 
     /// Takes in what was submitted; sleeps for it if there is nothing else to do. False when the
@@ -179,7 +182,8 @@ impl<N: Network> Runner<N> {
         }
     }
 
-    fn step(&mut self, plan: &StepPlan) {
+    /// Errors: neither this step nor a later one can be computed.
+    fn step(&mut self, plan: &StepPlan) -> Result<(), Fault> {
         let begun = Instant::now();
         for row in &plan.rows {
             if let Some(client) = self.clients.get_mut(&row.seq) {
@@ -206,12 +210,16 @@ impl<N: Network> Runner<N> {
                 }
             }
             Err(fault) => {
-                tracing::warn!(error = %fault, n_seqs = plan.rows.len(), "a step failed");
+                tracing::warn!(error = %fault.error, n_seqs = plan.rows.len(), "a step failed");
                 for row in &plan.rows {
-                    self.fail(row.seq, EngineError::Forward(Arc::clone(&fault)));
+                    self.fail(row.seq, EngineError::Forward(Arc::clone(&fault.error)));
+                }
+                if fault.is_final {
+                    return Err(fault);
                 }
             }
         }
+        Ok(())
     }
 
     /// Computes a step and draws a token for each row that wants one.

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::AppState;
-use crate::pool::ModelStatus;
+use crate::pool::{GpuStatus, ModelStatus};
 
 /// A step older than this is stuck: the largest step of the slowest model takes seconds.
 const STEP_STUCK: Duration = Duration::from_mins(1);
@@ -18,6 +18,14 @@ const STEP_DEAD: Duration = Duration::from_mins(5);
 
 /// Says whether requests may come.
 pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
+    let (status, mut body) = readiness(&state).await;
+    if let Some(gpu) = gpu(&state) {
+        body["gpu"] = gpu;
+    }
+    (status, Json(body))
+}
+
+async fn readiness(state: &AppState) -> (StatusCode, Value) {
     if state.is_draining() {
         return answer(StatusCode::SERVICE_UNAVAILABLE, "draining");
     }
@@ -31,13 +39,28 @@ pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Va
     answer(StatusCode::OK, "ok")
 }
 
+/// Whether a GPU is used, and if not, why; none where none was looked for. A failed one is no reason to
+/// send nobody here: the processor computes.
+fn gpu(state: &AppState) -> Option<Value> {
+    if let Some(reason) = &state.gpu_not_used {
+        return Some(json!({"used": false, "reason": **reason}));
+    }
+    let GpuStatus { name, failure } = state.backend.pool().gpu()?;
+    Some(match failure {
+        None => json!({"used": true, "name": name}),
+        Some(reason) => json!({"used": false, "name": name, "reason": reason}),
+    })
+}
+
 /// Says whether the process does its work at all.
 pub(super) async fn live(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
     let models = state.backend.pool().status().await;
     if models.iter().any(|model| is_stuck(model, STEP_DEAD)) {
-        return answer(StatusCode::SERVICE_UNAVAILABLE, "stuck");
+        let (status, body) = answer(StatusCode::SERVICE_UNAVAILABLE, "stuck");
+        return (status, Json(body));
     }
-    answer(StatusCode::OK, "ok")
+    let (status, body) = answer(StatusCode::OK, "ok");
+    (status, Json(body))
 }
 
 /// Whether the model's engine has work and has not ended a step for so long. A failed engine is no
@@ -49,6 +72,6 @@ fn is_stuck(model: &ModelStatus, bound: Duration) -> bool {
     engine.last_step_age.is_some_and(|age| age > bound)
 }
 
-fn answer(status: StatusCode, word: &str) -> (StatusCode, Json<Value>) {
-    (status, Json(json!({"status": word})))
+fn answer(status: StatusCode, word: &str) -> (StatusCode, Value) {
+    (status, json!({"status": word}))
 }

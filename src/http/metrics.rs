@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::AppState;
 use crate::engine::EngineSnapshot;
-use crate::pool::ModelStatus;
+use crate::pool::{Bytes, ModelStatus};
 use crate::telemetry::names::{self, EngineFigure};
 
 /// Prometheus' text format.
@@ -84,9 +84,15 @@ fn write_models(text: &mut String, models: &[ModelStatus]) {
         "# HELP {0} Memory a model holds, in bytes.\n# TYPE {0} gauge",
         names::MODEL_MEMORY
     );
-    for model in models.iter().filter(|model| model.memory_bytes > 0) {
+    for model in models {
         let (name, id) = (names::MODEL_MEMORY, escaped(model.id.as_str()));
-        let _ = writeln!(text, "{name}{{model=\"{id}\"}} {}", model.memory_bytes);
+        let Bytes { host, device } = model.memory;
+        for (place, n_bytes) in [("host", host), ("gpu", device)] {
+            if n_bytes > 0 {
+                let labels = format!("model=\"{id}\",memory=\"{place}\"");
+                let _ = writeln!(text, "{name}{{{labels}}} {n_bytes}");
+            }
+        }
     }
 }
 

@@ -57,6 +57,8 @@ pub struct ServerOptions {
     pub recorded: PrometheusHandle,
     /// What computes: changes when the same seed may give another text.
     pub fingerprint: String,
+    /// Why no GPU is used although one was looked for.
+    pub gpu_not_used: Option<String>,
 }
 
 /// A bound server.
@@ -84,6 +86,7 @@ struct AppState {
     limits: Limits,
     recorded: PrometheusHandle,
     fingerprint: Arc<str>,
+    gpu_not_used: Option<Arc<str>>,
     ready: Arc<AtomicBool>,
     draining: CancellationToken,
 }
@@ -116,6 +119,7 @@ impl Server {
             limits: options.limits,
             recorded: options.recorded,
             fingerprint: options.fingerprint.into(),
+            gpu_not_used: options.gpu_not_used.map(Into::into),
             ready: Arc::default(),
             draining: CancellationToken::new(),
         };

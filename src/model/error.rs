@@ -78,7 +78,36 @@ pub enum Error {
         /// What would do.
         must_be: String,
     },
+    /// No GPU, or one that is lost.
+    #[error("{what}")]
+    Gpu {
+        /// One sentence that names it.
+        what: String,
+    },
+    /// The GPU has not as much memory as was asked of it.
+    #[error(
+        "the GPU is out of memory: put fewer layers on it (--gpu-layers), take a smaller context, or \
+         unload another model"
+    )]
+    GpuMemory,
     /// The tensor library, or a kernel behind it.
     #[error("computing a step: {0}")]
-    Compute(#[from] candle_core::Error),
+    Compute(candle_core::Error),
+}
+
+impl Error {
+    /// Whether nothing can be computed there any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Gpu { .. })
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        #[cfg(feature = "cuda")]
+        if let Some(error) = super::cuda::driver_error(&error) {
+            return error;
+        }
+        Self::Compute(error)
+    }
 }

@@ -7,6 +7,9 @@ use super::BLOCK_LEN;
 use super::config::ModelConfig;
 use crate::gguf::{Gguf, TensorInfo};
 
+/// Values that the results of single spans of attention may take on a GPU. Units: floats; 64 MiB.
+pub(super) const PARTIAL_VALUES: usize = 16 << 20;
+
 /// The largest step and the size of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -53,7 +56,46 @@ impl Memory {
         }
     }
 
-    /// Estimates a model that [`Model::load_decoded`](super::Model::load_decoded) would load.
+    /// Estimates a model whose last `n_device_layers` lie on a GPU: what it takes of the host's memory,
+    /// and of the GPU's.
+    pub fn estimate_split(
+        gguf: &Gguf,
+        config: &ModelConfig,
+        limits: &Limits,
+        n_device_layers: usize,
+    ) -> (Self, Self) {
+        let n_device_layers = n_device_layers.min(config.n_layers);
+        let n_host_layers = config.n_layers - n_device_layers;
+        let whole = Self::estimate(gguf, config, limits);
+        if n_device_layers == 0 {
+            return (whole, Self::default());
+        }
+        let share = |n_layers: usize| Self {
+            weights_bytes: 0,
+            kv_bytes: bytes(kv_bytes(config, limits).saturating_mul(n_layers), 1),
+            workspace_bytes: if n_layers > 0 { whole.workspace_bytes } else { 0 },
+        };
+        let (mut host, mut device) = (share(n_host_layers), share(n_device_layers));
+        // The logits' copy and the table of positions stay on the host in any case.
+        host.workspace_bytes = whole.workspace_bytes;
+        device.workspace_bytes = device.workspace_bytes.saturating_add(bytes(PARTIAL_VALUES, 4));
+        for tensor in gguf.tensors() {
+            let is_on_device = match layer_of(&tensor.name) {
+                Some(layer) => layer >= n_host_layers,
+                None => tensor.name != "token_embd.weight" || n_host_layers == 0,
+            };
+            let of = if is_on_device { &mut device } else { &mut host };
+            of.weights_bytes = of.weights_bytes.saturating_add(tensor.n_bytes());
+        }
+        // A tied embedding serves as the output too, where the output is.
+        let tied = gguf.tensor("token_embd.weight");
+        if let (Some(tied), None, true) = (tied, gguf.tensor("output.weight"), n_host_layers > 0) {
+            device.weights_bytes = device.weights_bytes.saturating_add(tied.n_bytes());
+        }
+        (host, device)
+    }
+
+    /// Estimates a model of which [`Form::Decoded`](super::Form::Decoded) is asked.
     pub fn estimate_decoded(gguf: &Gguf, config: &ModelConfig, limits: &Limits) -> Self {
         let floats = |tensor: &TensorInfo| tensor.n_elements().saturating_mul(4);
         let n_bytes = gguf.tensors().iter().map(floats);
@@ -69,6 +111,12 @@ impl Memory {
             .saturating_add(self.kv_bytes)
             .saturating_add(self.workspace_bytes)
     }
+}
+
+/// The layer a tensor belongs to: 3 for `blk.3.attn_q.weight`.
+fn layer_of(name: &str) -> Option<usize> {
+    let (layer, _) = name.strip_prefix("blk.")?.split_once('.')?;
+    layer.parse().ok()
 }
 
 fn bytes(n_values: usize, each: u64) -> u64 {

@@ -4,10 +4,16 @@
 
 mod batch;
 mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
 mod error;
+mod inputs;
 mod llama;
 mod memory;
 mod ops;
+mod stage;
+mod vector;
 mod weight_matrix;
 mod weights;
 mod workspace;
@@ -20,12 +26,15 @@ use ingle_kernels::Team;
 
 pub use batch::Batch;
 pub use config::{ModelConfig, Rope};
+#[cfg(feature = "cuda")]
+pub use cuda::Cuda;
+pub use device::{Device, Form, Gpu, Placement};
 pub use error::Error;
 pub use memory::{Limits, Memory};
 
 use crate::gguf::Gguf;
 use llama::Llama;
-use weights::{Form, Weights};
+use weights::Weights;
 
 /// Tokens in a block of the KV cache.
 pub const BLOCK_LEN: usize = 32;
@@ -53,67 +62,28 @@ pub struct Logits<'a> {
 }
 
 impl Model {
-    /// Loads the network of `gguf`, whose shape is `config`, for steps within `limits`. Quantised
-    /// weights are packed into memory of their own, all others stay in the file; `progress` hears of
-    /// bytes done and in all.
+    /// Loads the network of `gguf`, whose shape is `config`, for steps within `limits`, to where
+    /// `placement` has it. On the processor, quantised weights are packed into memory of their own;
+    /// `progress` hears of bytes done and in all.
     ///
     /// # Errors
-    /// A tensor is missing, unknown, or of another shape or type than the network needs.
+    /// A tensor is missing, unknown, or of another shape or type than the network needs; a GPU's memory
+    /// is not enough, or its driver fails.
     pub fn load(
         gguf: &Gguf,
         config: &ModelConfig,
         limits: Limits,
+        placement: &Placement,
         team: Arc<Team>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
-        if BY_CANDLE {
-            return Self::load_for_candle(gguf, config, limits, team, progress);
+        let mut placement = placement.clone();
+        if BY_CANDLE && placement.form == Form::AsInFile {
+            placement.form = Form::ForCandle;
         }
-        let weights = Weights::take(gguf, config, Form::AsInFile, &team, progress)?;
-        Self::with_weights(config, weights, limits, team)
-    }
-
-    /// The same with the quantised products left to the tensor library, as they are on processors for
-    /// which Ingle has no vector kernels: with more memory, and with bits that may depend on the batch.
-    ///
-    /// # Errors
-    /// As for [`Model::load`].
-    pub fn load_for_candle(
-        gguf: &Gguf,
-        config: &ModelConfig,
-        limits: Limits,
-        team: Arc<Team>,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Self, Error> {
-        let weights = Weights::take(gguf, config, Form::ForCandle, &team, progress)?;
-        Self::with_weights(config, weights, limits, team)
-    }
-
-    /// The same with every weight decoded to f32, so that activations are not rounded to eight bits
-    /// either: what the file's network computes without the engine's own rounding (but that of keys
-    /// and values to f16). Four bytes a weight: see [`Memory::estimate_decoded`].
-    ///
-    /// # Errors
-    /// As for [`Model::load`].
-    pub fn load_decoded(
-        gguf: &Gguf,
-        config: &ModelConfig,
-        limits: Limits,
-        team: Arc<Team>,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Self, Error> {
-        let weights = Weights::take(gguf, config, Form::Decoded, &team, progress)?;
-        Self::with_weights(config, weights, limits, team)
-    }
-
-    fn with_weights(
-        config: &ModelConfig,
-        weights: Weights,
-        limits: Limits,
-        team: Arc<Team>,
-    ) -> Result<Self, Error> {
+        let weights = Weights::take(gguf, config, &placement, &team, progress)?;
         Ok(Self {
-            llama: Llama::new(config, weights, &limits)?,
+            llama: Llama::new(config, weights, &limits, &placement)?,
             config: config.clone(),
             limits,
             team,
@@ -141,9 +111,7 @@ impl Model {
     /// it held, except in the slots the batch names.
     pub fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, Error> {
         batch.check(&self.config, &self.limits)?;
-        let turn = self.team.take_turn();
-        let buffer = self.llama.forward(&turn, batch)?;
-        drop(turn);
+        let buffer = self.llama.forward(&self.team, batch)?;
         copy_to_host(
             buffer,
             batch.logit_rows.len() * self.config.n_vocab,
@@ -159,12 +127,24 @@ impl Model {
 /// The first `n_values` of a buffer, in place of what `host` held.
 fn copy_to_host(buffer: &Tensor, n_values: usize, host: &mut Vec<f32>) -> Result<(), Error> {
     let (storage, layout) = buffer.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else {
-        return Err(candle_core::Error::msg("the logits are on no device that is built").into());
-    };
     let start = layout.start_offset();
-    host.clear();
-    host.extend_from_slice(&storage.as_slice()?[start..start + n_values]);
+    let range = start..start + n_values;
+    match &*storage {
+        Storage::Cpu(storage) => {
+            host.clear();
+            host.extend_from_slice(&storage.as_slice()?[range]);
+        }
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(storage) => {
+            host.resize(n_values, 0.0);
+            let values = storage.as_cuda_slice::<f32>()?.slice(range);
+            // Waits for the step: what went wrong in it is known here at the latest.
+            storage.device.memcpy_dtoh(&values, host)?;
+        }
+        _ => {
+            return Err(candle_core::Error::msg("the logits are on no device that is built").into());
+        }
+    }
     Ok(())
 }
 

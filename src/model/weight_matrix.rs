@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
-use candle_core::{Device, Module, Tensor};
+use candle_core::{Module, Tensor};
+#[cfg(feature = "cuda")]
+use ingle_kernels::cuda::{DeviceMatrix, DeviceSlice};
 use ingle_kernels::{Matrix, ShapeError, WeightType};
 
 /// A matrix `[n, k]`.
@@ -13,17 +15,19 @@ use ingle_kernels::{Matrix, ShapeError, WeightType};
 pub(super) enum WeightMatrix {
     /// Our kernels.
     Own(Matrix),
-    /// The tensor library's, on processors for which there are no vector kernels of ours.
-    Candle(CandleMatrix),
+    /// The tensor library's: on a GPU, and on processors for which there are no vector kernels of ours.
+    Library(LibraryMatrix),
 }
 
-/// A quantised matrix in the tensor library's hands.
+/// A matrix in the tensor library's hands, its rows as in the file.
 #[derive(Clone, Debug)]
-pub(super) struct CandleMatrix {
+pub(super) struct LibraryMatrix {
     weight_type: WeightType,
     n: usize,
     k: usize,
     weights: Arc<QTensor>,
+    /// Whether a kernel of ours multiplies with it there.
+    by_our_kernel: bool,
 }
 
 impl WeightMatrix {
@@ -31,7 +35,7 @@ impl WeightMatrix {
     pub(super) fn n(&self) -> usize {
         match self {
             Self::Own(matrix) => matrix.n(),
-            Self::Candle(matrix) => matrix.n,
+            Self::Library(matrix) => matrix.n,
         }
     }
 
@@ -39,7 +43,7 @@ impl WeightMatrix {
     pub(super) fn k(&self) -> usize {
         match self {
             Self::Own(matrix) => matrix.k(),
-            Self::Candle(matrix) => matrix.k,
+            Self::Library(matrix) => matrix.k,
         }
     }
 
@@ -47,7 +51,16 @@ impl WeightMatrix {
     pub(super) fn takes_quantized(&self) -> bool {
         match self {
             Self::Own(matrix) => matrix.takes_quantized(),
-            Self::Candle(_) => false,
+            Self::Library(matrix) => matrix.takes_quantized(),
+        }
+    }
+
+    /// As our kernels on a GPU take it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn on_device(&self) -> candle_core::Result<DeviceMatrix<'_>> {
+        match self {
+            Self::Own(_) => Err(candle_core::Error::msg("a packed matrix lies on no GPU")),
+            Self::Library(matrix) => matrix.on_device(),
         }
     }
 
@@ -55,35 +68,40 @@ impl WeightMatrix {
     pub(super) fn dequantize_row(&self, row: usize, out: &mut [f32]) -> candle_core::Result<()> {
         match self {
             Self::Own(matrix) => matrix.dequantize_row(row, out).map_err(wrap),
-            Self::Candle(matrix) => matrix.dequantize_row(row, out),
+            Self::Library(matrix) => matrix.dequantize_row(row, out),
         }
     }
 }
 
-impl CandleMatrix {
-    /// Takes `n` rows of `k` quantised weights, as GGUF has them; none of floats, which our own kernels
-    /// multiply well enough everywhere.
+impl LibraryMatrix {
+    /// Takes `n` rows of `k` weights, as GGUF has them, to `device`. On a GPU our kernel multiplies with
+    /// floats, and with the others if `is_deterministic`.
     ///
     /// *Errors*: the tensor library's.
     pub(super) fn new(
         weight_type: WeightType,
         (n, k): (usize, usize),
         rows: &[u8],
-    ) -> candle_core::Result<Option<Self>> {
-        let Some(dtype) = dtype(weight_type) else {
-            return Ok(None);
-        };
+        device: &candle_core::Device,
+        is_deterministic: bool,
+    ) -> candle_core::Result<Self> {
         // The library casts the bytes to blocks and panics where they are not aligned.
-        let mut words = vec![0_u32; rows.len().div_ceil(4)];
-        cast_slice_mut(&mut words)[..rows.len()].copy_from_slice(rows);
-        let bytes: &[u8] = &cast_slice(&words)[..rows.len()];
-        let storage = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, dtype)?;
-        Ok(Some(Self {
+        let mut words = Vec::new();
+        let mut bytes = rows;
+        if !rows.as_ptr().addr().is_multiple_of(4) {
+            words.resize(rows.len().div_ceil(4), 0_u32);
+            cast_slice_mut(&mut words)[..rows.len()].copy_from_slice(rows);
+            bytes = &cast_slice(&words)[..rows.len()];
+        }
+        let storage = QStorage::from_data(Cow::Borrowed(bytes), device, dtype(weight_type))?;
+        let is_float = !weight_type.takes_quantized();
+        Ok(Self {
             weight_type,
             n,
             k,
             weights: Arc::new(QTensor::new(storage, (n, k))?),
-        }))
+            by_our_kernel: device.is_cuda() && (is_float || is_deterministic),
+        })
     }
 
     /// The number of rows.
@@ -91,16 +109,37 @@ impl CandleMatrix {
         self.n
     }
 
-    /// The length of a row.
-    pub(super) fn k(&self) -> usize {
-        self.k
+    /// Whether a kernel of ours multiplies with it, as against [`Self::multiply`].
+    #[cfg(feature = "cuda")]
+    pub(super) fn by_our_kernel(&self) -> bool {
+        self.by_our_kernel
     }
 
-    /// Multiplies rows of activations, `[m, k]`, and returns `[m, n]`.
-    pub(super) fn multiply(&self, x: &[f32]) -> candle_core::Result<Vec<f32>> {
-        let x = Tensor::from_slice(x, (x.len() / self.k, self.k), &Device::Cpu)?;
-        let product = QMatMul::from_arc(Arc::clone(&self.weights))?.forward(&x)?;
-        product.flatten_all()?.to_vec1()
+    /// Whether it takes quantised activations, as against floats.
+    pub(super) fn takes_quantized(&self) -> bool {
+        self.by_our_kernel && self.weight_type.takes_quantized()
+    }
+
+    /// Multiplies the first `m` rows of a buffer, `[m, k]` and more, and returns `[m, n]`.
+    pub(super) fn multiply(&self, x: &Tensor, m: usize) -> candle_core::Result<Tensor> {
+        let x = x.narrow(0, 0, m * self.k)?.reshape((m, self.k))?;
+        QMatMul::from_arc(Arc::clone(&self.weights))?.forward(&x)
+    }
+
+    /// As our kernels take it.
+    #[cfg(feature = "cuda")]
+    #[expect(unsafe_code, reason = "the library gives the address only")]
+    pub(super) fn on_device(&self) -> candle_core::Result<DeviceMatrix<'_>> {
+        let address = self.weights.device_ptr()? as u64;
+        let len = self.weights.storage_size_in_bytes();
+        Ok(DeviceMatrix {
+            weight_type: self.weight_type,
+            n: self.n,
+            k: self.k,
+            // SAFETY: the library's buffer, which is borrowed with the matrix, on the stream of its
+            // model, and never written.
+            bytes: unsafe { DeviceSlice::new(address, len) },
+        })
     }
 
     fn dequantize_row(&self, row: usize, out: &mut [f32]) -> candle_core::Result<()> {
@@ -119,19 +158,21 @@ fn wrap(error: ShapeError) -> candle_core::Error {
     candle_core::Error::wrap(error)
 }
 
-/// The tensor library's name for a quantised type; none for floats.
-fn dtype(weight_type: WeightType) -> Option<GgmlDType> {
+/// The tensor library's name for a type.
+fn dtype(weight_type: WeightType) -> GgmlDType {
     match weight_type {
-        WeightType::F32 | WeightType::F16 | WeightType::BF16 => None,
-        WeightType::Q4_0 => Some(GgmlDType::Q4_0),
-        WeightType::Q4_1 => Some(GgmlDType::Q4_1),
-        WeightType::Q5_0 => Some(GgmlDType::Q5_0),
-        WeightType::Q5_1 => Some(GgmlDType::Q5_1),
-        WeightType::Q8_0 => Some(GgmlDType::Q8_0),
-        WeightType::Q2K => Some(GgmlDType::Q2K),
-        WeightType::Q3K => Some(GgmlDType::Q3K),
-        WeightType::Q4K => Some(GgmlDType::Q4K),
-        WeightType::Q5K => Some(GgmlDType::Q5K),
-        WeightType::Q6K => Some(GgmlDType::Q6K),
+        WeightType::F32 => GgmlDType::F32,
+        WeightType::F16 => GgmlDType::F16,
+        WeightType::BF16 => GgmlDType::BF16,
+        WeightType::Q4_0 => GgmlDType::Q4_0,
+        WeightType::Q4_1 => GgmlDType::Q4_1,
+        WeightType::Q5_0 => GgmlDType::Q5_0,
+        WeightType::Q5_1 => GgmlDType::Q5_1,
+        WeightType::Q8_0 => GgmlDType::Q8_0,
+        WeightType::Q2K => GgmlDType::Q2K,
+        WeightType::Q3K => GgmlDType::Q3K,
+        WeightType::Q4K => GgmlDType::Q4K,
+        WeightType::Q5K => GgmlDType::Q5K,
+        WeightType::Q6K => GgmlDType::Q6K,
     }
 }

@@ -6,23 +6,14 @@ use bytemuck::cast_slice;
 use ingle_kernels::{Matrix, ShapeError, Team, WeightType};
 
 use super::config::ModelConfig;
+use super::device::{Device, Form, Placement};
 use super::error::Error;
-use super::weight_matrix::{CandleMatrix, WeightMatrix};
+use super::vector::Vector;
+use super::weight_matrix::{LibraryMatrix, WeightMatrix};
 use crate::gguf::{Gguf, TensorInfo};
 
 /// Tensors that say nothing the network does not know already.
 const REDUNDANT: [&str; 2] = [".attn_rot_embd.weight", "rope.inv_freq"];
-
-/// What becomes of a file's matrices in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// They stay of the file's type.
-    AsInFile,
-    /// They stay so, and the quantised ones are the tensor library's to multiply with.
-    ForCandle,
-    /// Every weight becomes a float, so that activations are not rounded either.
-    Decoded,
-}
 
 /// All weights.
 #[derive(Debug)]
@@ -31,7 +22,7 @@ pub(super) struct Weights {
     pub(super) embedding: WeightMatrix,
     pub(super) layers: Vec<Layer>,
     /// `[n_embd]`.
-    pub(super) output_norm: Vec<f32>,
+    pub(super) output_norm: Vector,
     /// `[n_vocab, n_embd]`; the embedding where the file has no other.
     pub(super) output: WeightMatrix,
     /// Divisors of the rotary frequencies.
@@ -41,24 +32,23 @@ pub(super) struct Weights {
 /// The weights of one layer, each `[n_out, n_in]`.
 #[derive(Debug)]
 pub(super) struct Layer {
-    pub(super) attn_norm: Vec<f32>,
+    pub(super) attn_norm: Vector,
     pub(super) attn_q: WeightMatrix,
     pub(super) attn_k: WeightMatrix,
     pub(super) attn_v: WeightMatrix,
     pub(super) attn_output: WeightMatrix,
-    pub(super) ffn_norm: Vec<f32>,
+    pub(super) ffn_norm: Vector,
     pub(super) ffn_gate: WeightMatrix,
     pub(super) ffn_up: WeightMatrix,
     pub(super) ffn_down: WeightMatrix,
 }
 
 impl Weights {
-    /// Takes every tensor of the network out of the file, packing or decoding the matrices;
-    /// `progress` hears of bytes done and in all.
+    /// Takes every tensor of the network out of the file to where `placement` has it; `progress` hears of bytes done and in all.
     pub(super) fn take(
         gguf: &Gguf,
         config: &ModelConfig,
-        form: Form,
+        placement: &Placement,
         team: &Team,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
@@ -67,7 +57,8 @@ impl Weights {
         }
         let mut finder = Finder {
             gguf,
-            form,
+            placement,
+            device: Device::Cpu,
             team,
             found: HashSet::new(),
             done: 0,
@@ -75,19 +66,32 @@ impl Weights {
             progress,
         };
         let (n_embd, n_vocab) = (config.n_embd, config.n_vocab);
+        let first_device_layer = placement.first_device_layer(config.n_layers);
+        let place = |finder: &mut Finder<'_, '_>, is_on_device: bool| {
+            finder.device = match is_on_device {
+                true => placement.device.clone(),
+                false => Device::Cpu,
+            };
+        };
+        place(&mut finder, first_device_layer == 0);
         let embedding = finder.matrix("token_embd.weight", n_embd, n_vocab)?;
         // Not allocated by the file's word: a missing layer ends it before a lie costs memory.
         let mut layers = Vec::new();
         for layer in 0..config.n_layers {
+            place(&mut finder, layer >= first_device_layer);
             layers.push(finder.layer(layer, config)?);
         }
+        place(&mut finder, first_device_layer < config.n_layers);
         let output_norm = finder.vector("output_norm.weight", n_embd)?;
+        let is_split = !(finder.device.is_cpu() || first_device_layer == 0);
         let output = match gguf.tensor("output.weight") {
             Some(_) => finder.matrix("output.weight", n_embd, n_vocab)?,
+            // The embedding is on the processor, the output is not.
+            None if is_split => finder.matrix("token_embd.weight", n_embd, n_vocab)?,
             None => embedding.clone(),
         };
         let rope_factors = match gguf.tensor("rope_freqs.weight") {
-            Some(_) => Some(finder.vector("rope_freqs.weight", config.rope.dim / 2)?),
+            Some(_) => Some(finder.values("rope_freqs.weight", config.rope.dim / 2)?),
             None => None,
         };
         finder.refuse_unknown()?;
@@ -104,7 +108,9 @@ impl Weights {
 /// Takes tensors out of a file and remembers which.
 struct Finder<'a, 'b> {
     gguf: &'a Gguf,
-    form: Form,
+    placement: &'b Placement,
+    /// Where the next tensors go.
+    device: Device,
     team: &'b Team,
     found: HashSet<&'a str>,
     /// Bytes taken so far.
@@ -170,13 +176,20 @@ impl<'a> Finder<'a, '_> {
     ) -> Result<WeightMatrix, Error> {
         let decoded;
         let (mut weight_type, mut rows) = (weight_type(tensor)?, rows);
-        match self.form {
-            Form::AsInFile => {}
-            Form::ForCandle => {
-                if let Some(matrix) = CandleMatrix::new(weight_type, (n, k), rows)? {
-                    return Ok(WeightMatrix::Candle(matrix));
-                }
-            }
+        let Placement {
+            form,
+            is_deterministic,
+            ..
+        } = *self.placement;
+        // With floats our own kernels multiply well enough on every processor.
+        let for_candle = form == Form::ForCandle && weight_type.takes_quantized();
+        if for_candle || !self.device.is_cpu() {
+            let device = self.device.candle();
+            let matrix = LibraryMatrix::new(weight_type, (n, k), rows, &device, is_deterministic)?;
+            return Ok(WeightMatrix::Library(matrix));
+        }
+        match form {
+            Form::AsInFile | Form::ForCandle => {}
             Form::Decoded => {
                 decoded =
                     decode(weight_type, k, rows).map_err(|problem| no_matrix(tensor, problem))?;
@@ -190,8 +203,13 @@ impl<'a> Finder<'a, '_> {
             .map_err(|problem| no_matrix(tensor, problem))
     }
 
+    /// A tensor of one dimension where the next tensors go.
+    fn vector(&mut self, name: &str, len: usize) -> Result<Vector, Error> {
+        Ok(Vector::new(self.values(name, len)?, &self.device)?)
+    }
+
     /// A tensor of one dimension, whatever its type, as floats.
-    fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
+    fn values(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
         let tensor = self.tensor(name, &[len])?;
         let mut values = vec![0.0; len];
         weight_type(tensor)?

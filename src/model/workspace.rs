@@ -31,10 +31,15 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    pub(super) fn new(config: &ModelConfig, limits: &Limits) -> Result<Self, Error> {
+    /// Allocates all of them on `device`.
+    pub(super) fn new(
+        config: &ModelConfig,
+        limits: &Limits,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let sizes = Sizes::new(config, limits);
         // At least one element: an empty tensor has no storage to speak of.
-        let floats = |n: usize| Tensor::zeros(n.max(1), DType::F32, &Device::Cpu);
+        let floats = |n: usize| Tensor::zeros(n.max(1), DType::F32, device);
         Ok(Self {
             state: floats(sizes.state)?,
             normed: floats(sizes.state)?,
@@ -42,7 +47,7 @@ impl Workspace {
             attended: floats(sizes.heads)?,
             gate_up: floats(sizes.ff.saturating_mul(2))?,
             gated: floats(sizes.ff)?,
-            words: Tensor::zeros(sizes.words.max(1), DType::U32, &Device::Cpu)?,
+            words: Tensor::zeros(sizes.words.max(1), DType::U32, device)?,
             picked: floats(sizes.picked)?,
             picked_normed: floats(sizes.picked)?,
             logits: floats(sizes.logits)?,
@@ -50,17 +55,18 @@ impl Workspace {
     }
 }
 
-/// The cache of every layer: the blocks of keys, then those of values, as the kernels lay them out.
+/// The cache of one layer: the blocks of keys, then those of values, as the kernels lay them out.
 ///
-/// Its pages come from the system as they are first written: an idle cache takes address space only.
-pub(super) fn kv_cache(config: &ModelConfig, limits: &Limits) -> Result<Vec<Tensor>, Error> {
+/// On the host its pages come from the system as they are first written: an idle cache takes address
+/// space only.
+pub(super) fn kv_cache(
+    config: &ModelConfig,
+    limits: &Limits,
+    device: &Device,
+) -> Result<Tensor, Error> {
     let n_bytes = kv_bytes(config, limits);
-    let layer = |_| {
-        Ok(Tensor::from_vec(
-            vec![0_u8; n_bytes],
-            n_bytes,
-            &Device::Cpu,
-        )?)
-    };
-    (0..config.n_layers).map(layer).collect()
+    Ok(match device {
+        Device::Cpu => Tensor::from_vec(vec![0_u8; n_bytes], n_bytes, device)?,
+        device => Tensor::zeros(n_bytes, DType::U8, device)?,
+    })
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
+use super::bytes::Bytes;
 use super::error::PoolError;
 use super::lease::{Lease, Ticket};
 use super::loader::{Loaded, Loader, Prepared, panicked};
@@ -166,7 +167,7 @@ impl Actor {
                 let bytes = loaded.memory.total();
                 tracing::info!(
                     model = %model,
-                    memory_bytes = bytes,
+                    memory = %bytes,
                     n_ctx = loaded.n_ctx,
                     seconds = loaded.load_time.as_secs_f64(),
                     "model ready"
@@ -242,7 +243,7 @@ impl Actor {
     fn carry_out(&mut self, decision: Decision) {
         match decision {
             Decision::Prepare(model) => self.prepare(model),
-            Decision::Load(model, granted_bytes) => self.load(model, granted_bytes),
+            Decision::Load(model, granted) => self.load(model, granted),
             Decision::Discard(model) => {
                 // A refusal has said why already; without one, all who waited have left.
                 self.tell_failed(&model, "nobody waits for it any more");
@@ -288,7 +289,7 @@ impl Actor {
         });
     }
 
-    fn load(&mut self, model: ModelId, granted_bytes: u64) {
+    fn load(&mut self, model: ModelId, granted: Bytes) {
         let Some(prepared) = self.prepared.remove(&model) else {
             return;
         };
@@ -298,7 +299,7 @@ impl Actor {
         let loader = Arc::clone(&self.loader);
         let work = tokio::task::spawn_blocking(move || {
             loader
-                .load(*prepared, granted_bytes, &reporter)
+                .load(*prepared, granted, &reporter)
                 .map(Arc::new)
         });
         self.tasks.spawn(async move {
@@ -322,7 +323,7 @@ impl Actor {
     fn explain(&self, model: &ModelId, refusal: Refusal) -> PoolError {
         let of = model.clone();
         match refusal {
-            Refusal::NotEnoughMemory { budget_bytes, .. } => {
+            Refusal::NotEnoughMemory { budget, .. } => {
                 let (needed, n_ctx) = self
                     .prepared
                     .get(model)
@@ -332,7 +333,7 @@ impl Actor {
                     model: of,
                     needed,
                     n_ctx,
-                    budget_bytes,
+                    budget,
                 }
             }
             Refusal::Failed { reason, retry_in } => PoolError::LoadFailed {
@@ -364,13 +365,13 @@ impl Actor {
 
     fn status(&self) -> Vec<ModelStatus> {
         let now = Instant::now();
-        let status = |(id, state, memory_bytes, last_used): (&ModelId, _, _, Instant)| {
+        let status = |(id, state, memory, last_used): (&ModelId, _, _, Instant)| {
             let instance = self.instances.get(id);
             ModelStatus {
                 id: id.clone(),
                 state,
                 load: self.reporters.get(id).map(|reporter| reporter.latest()),
-                memory_bytes,
+                memory,
                 n_ctx: instance.map(|instance| instance.loaded.n_ctx),
                 idle: now.saturating_duration_since(last_used),
                 engine: instance.map(|instance| instance.loaded.engine.snapshot()),

@@ -27,9 +27,8 @@ pub enum PoolError {
     /// The model cannot fit, even with nothing else loaded.
     #[error(
         "{model} needs {} ({} for weights, {} for the KV cache of one context of {n_ctx} tokens, \
-         {} of workspace), and the budget for models is {}: choose a smaller context or model",
-        bytes(needed.total()), bytes(needed.weights_bytes), bytes(needed.kv_bytes),
-        bytes(needed.workspace_bytes), bytes(*.budget_bytes)
+         {} of workspace), and the budget for models is {budget}: choose a smaller context or model",
+        needed.total(), needed.weights, needed.kv, needed.workspace
     )]
     NotEnoughMemory {
         /// The model asked for.
@@ -38,8 +37,8 @@ pub enum PoolError {
         needed: super::memory::Needs,
         /// The context that was counted with.
         n_ctx: u32,
-        /// Bytes all models together may hold.
-        budget_bytes: u64,
+        /// What all models together may hold.
+        budget: super::Bytes,
     },
     /// The load ended without a model.
     #[error("{model} could not be loaded: {reason}")]

@@ -13,11 +13,13 @@ use crate::chat::Sampling;
 use crate::egress::ModelFetch;
 use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
 use crate::gguf::{self, Gguf};
-use crate::model::{self, BLOCK_LEN, KvType, Limits, Memory, Model, ModelConfig};
+use crate::model::{self, BLOCK_LEN, KvType, Limits, Memory, Model, ModelConfig, Placement};
 use crate::text::{self, Text, TextOptions};
 
 use super::PoolOptions;
+use super::bytes::Bytes;
 use super::error::PoolError;
+use super::gpu::GpuPlace;
 use super::memory::{Needs, Size, block_counts, blocks_within};
 use super::names::{Names, Target};
 use super::plan::Ask;
@@ -91,6 +93,8 @@ pub(super) struct Prepared {
     text: TextOptions,
     /// Tokens of one sequence at most.
     pub(super) n_ctx: u32,
+    /// How many of its last layers go to the GPU.
+    n_device_layers: usize,
     /// The least it runs with: blocks for one context.
     pub(super) least: Size,
     wanted: Size,
@@ -100,10 +104,9 @@ pub(super) struct Prepared {
 impl Prepared {
     /// What it asks of the budget.
     pub(super) fn ask(&self) -> Ask {
-        let (least, wanted) = (self.least.needs.total(), self.wanted.needs.total());
         Ask {
-            least_bytes: least,
-            wanted_bytes: wanted,
+            least: self.least.needs.total(),
+            wanted: self.wanted.needs.total(),
         }
     }
 }
@@ -116,10 +119,15 @@ pub(super) struct Loader {
     n_ctx: Option<u32>,
     kv_type: KvType,
     engine: EngineOptions,
+    gpu: Option<Arc<GpuPlace>>,
 }
 
 impl Loader {
-    pub(super) fn new(names: Arc<Names>, options: PoolOptions) -> Self {
+    pub(super) fn new(
+        names: Arc<Names>,
+        options: PoolOptions,
+        gpu: Option<Arc<GpuPlace>>,
+    ) -> Self {
         let PoolOptions {
             fetch_permit,
             team,
@@ -135,6 +143,7 @@ impl Loader {
             n_ctx,
             kv_type,
             engine,
+            gpu,
         }
     }
 
@@ -191,8 +200,14 @@ impl Loader {
             .unwrap_or(N_CTX_DEFAULT)
             .min(config.context_length);
         let (least, wanted) = block_counts(n_ctx, BLOCK_LEN);
-        let least = self.size(&gguf, &config, least);
-        let wanted = self.size(&gguf, &config, wanted);
+        let n_device_layers = self.gpu.as_ref().map_or(0, |gpu| {
+            gpu.n_layers(config.n_layers, |n_layers| {
+                let size = self.size(&gguf, &config, least, n_layers);
+                size.needs.total().device
+            })
+        });
+        let least = self.size(&gguf, &config, least, n_device_layers);
+        let wanted = self.size(&gguf, &config, wanted, n_device_layers);
         let opening_took = begun.elapsed();
         Ok(Prepared {
             id,
@@ -200,27 +215,45 @@ impl Loader {
             config,
             text,
             n_ctx,
+            n_device_layers,
             least,
             wanted,
             opening_took,
         })
     }
-    /// What the model needs with `n_blocks` of KV cache.
-    fn size(&self, gguf: &Gguf, config: &ModelConfig, n_blocks: usize) -> Size {
-        let memory = Memory::estimate(gguf, config, &self.limits(n_blocks));
-        let Memory {
-            weights_bytes,
-            kv_bytes,
-            workspace_bytes,
-        } = memory;
+
+    /// What the model needs with `n_blocks` of KV cache and so many layers on the GPU.
+    fn size(
+        &self,
+        gguf: &Gguf,
+        config: &ModelConfig,
+        n_blocks: usize,
+        n_device_layers: usize,
+    ) -> Size {
+        let limits = self.limits(n_blocks);
+        let (host, device) = Memory::estimate_split(gguf, config, &limits, n_device_layers);
+        let both = |host, device| Bytes { host, device };
         Size {
             n_blocks,
             needs: Needs {
-                weights_bytes,
-                kv_bytes,
-                workspace_bytes,
+                weights: both(host.weights_bytes, device.weights_bytes),
+                kv: both(host.kv_bytes, device.kv_bytes),
+                workspace: both(host.workspace_bytes, device.workspace_bytes),
             },
         }
+    }
+
+    /// Where so many of the last layers go.
+    fn placement(&self, n_device_layers: usize) -> Result<Placement, LoadError> {
+        let Some(gpu) = self.gpu.as_ref().filter(|_| n_device_layers > 0) else {
+            return Ok(Placement::default());
+        };
+        Ok(Placement {
+            device: gpu.open()?,
+            n_device_layers,
+            is_deterministic: gpu.is_deterministic(),
+            ..Placement::default()
+        })
     }
 
     fn limits(&self, n_blocks: usize) -> Limits {
@@ -239,11 +272,11 @@ impl Loader {
         }
     }
 
-    /// Loads what was prepared within `granted_bytes`, and warms it up. Blocks its thread.
+    /// Loads what was prepared within what was `granted`, and warms it up. Blocks its thread.
     pub(super) fn load(
         &self,
         prepared: Prepared,
-        granted_bytes: u64,
+        granted: Bytes,
         reporter: &Reporter,
     ) -> Result<Loaded, LoadError> {
         let begun = Instant::now();
@@ -253,12 +286,14 @@ impl Loader {
             config,
             text,
             n_ctx,
+            n_device_layers,
             least,
             wanted,
             opening_took,
         } = prepared;
-        let n_blocks = blocks_within(least, wanted, granted_bytes);
-        let memory = self.size(&gguf, &config, n_blocks).needs;
+        let n_blocks = blocks_within(least, wanted, granted);
+        let memory = self.size(&gguf, &config, n_blocks, n_device_layers).needs;
+        let placement = self.placement(n_device_layers)?;
         let mut progress = |done_bytes, total_bytes| {
             reporter.tell(LoadStage::Weights {
                 done_bytes,
@@ -266,7 +301,19 @@ impl Loader {
             });
         };
         let team = Arc::clone(&self.team);
-        let model = Model::load(&gguf, &config, self.limits(n_blocks), team, &mut progress)?;
+        let model = Model::load(
+            &gguf,
+            &config,
+            self.limits(n_blocks),
+            &placement,
+            team,
+            &mut progress,
+        );
+        let model = model.inspect_err(|error| {
+            if let Some(gpu) = &self.gpu {
+                gpu.fail(error);
+            }
+        })?;
         let text = Text::from_gguf(gguf.metadata(), &text)?;
         let options = EngineOptions {
             n_ctx: Some(n_ctx),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::bytes::Bytes;
+
 /// Share of the free memory that is left to everything else: one in so many.
 const RESERVE_SHARE: u64 = 10;
 /// Left to everything else at least. Units: bytes.
@@ -10,23 +12,21 @@ const RESERVE_LEAST_BYTES: u64 = 256 << 20;
 /// many more of the usual length run side by side.
 pub const CONTEXTS_WANTED: u32 = 2;
 
-/// What a model needs in memory. Units: bytes.
+/// What a model needs in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// The weights.
-    pub weights_bytes: u64,
+    pub weights: Bytes,
     /// The blocks of the KV cache.
-    pub kv_bytes: u64,
+    pub kv: Bytes,
     /// Activations and logits of the largest step.
-    pub workspace_bytes: u64,
+    pub workspace: Bytes,
 }
 
 impl Needs {
     /// All of it.
-    pub fn total(self) -> u64 {
-        self.weights_bytes
-            .saturating_add(self.kv_bytes)
-            .saturating_add(self.workspace_bytes)
+    pub fn total(self) -> Bytes {
+        self.weights + self.kv + self.workspace
     }
 }
 
@@ -50,16 +50,20 @@ pub fn block_counts(n_ctx: u32, block_len: usize) -> (usize, usize) {
     (least, least.saturating_mul(contexts))
 }
 
-/// The most blocks, from `least` to `wanted`, that fit in `granted_bytes`; `least` at worst.
-pub fn blocks_within(least: Size, wanted: Size, granted_bytes: u64) -> usize {
-    if granted_bytes >= wanted.needs.total() {
-        return wanted.n_blocks;
-    }
+/// The most blocks, from `least` to `wanted`, that fit in what was `granted`; `least` at worst.
+pub fn blocks_within(least: Size, wanted: Size, granted: Bytes) -> usize {
     let n_more = wanted.n_blocks.saturating_sub(least.n_blocks);
-    let more_bytes = wanted.needs.total().saturating_sub(least.needs.total());
-    let spare_bytes = granted_bytes.saturating_sub(least.needs.total());
-    let n_fitting = u128::from(spare_bytes) * n_more as u128 / u128::from(more_bytes.max(1));
-    least.n_blocks + usize::try_from(n_fitting).unwrap_or(n_more).min(n_more)
+    let more = wanted.needs.total().saturating_sub(least.needs.total());
+    let spare = granted.saturating_sub(least.needs.total());
+    let fitting = |more_bytes: u64, spare_bytes: u64| {
+        if spare_bytes >= more_bytes {
+            return n_more;
+        }
+        let n_fitting = u128::from(spare_bytes) * n_more as u128 / u128::from(more_bytes);
+        usize::try_from(n_fitting).unwrap_or(n_more).min(n_more)
+    };
+    let n_fitting = fitting(more.host, spare.host).min(fitting(more.device, spare.device));
+    least.n_blocks + n_fitting
 }
 
 /// What all models together may hold unless the configuration says otherwise: what is free now, less
@@ -203,21 +207,27 @@ mod tests {
 
     #[test]
     fn blocks_follow_the_grant_between_least_and_wanted() {
-        let size = |n_blocks: usize| {
-            let kv_bytes = n_blocks as u64 * 100;
-            Size {
-                n_blocks,
-                needs: Needs {
-                    weights_bytes: 1000,
-                    kv_bytes,
-                    workspace_bytes: 50,
+        let size = |n_blocks: usize| Size {
+            n_blocks,
+            needs: Needs {
+                weights: Bytes::on_host(1000),
+                kv: Bytes {
+                    host: n_blocks as u64 * 100,
+                    device: n_blocks as u64,
                 },
-            }
+                workspace: Bytes::on_host(50),
+            },
         };
         let (least, wanted) = block_counts(100, 32);
         assert_eq!((least, wanted), (4, 8));
-        let within = |granted| blocks_within(size(least), size(wanted), granted);
+        let granted = |host, device| {
+            blocks_within(size(least), size(wanted), Bytes { host, device })
+        };
+        let within = |host| granted(host, u64::MAX);
         assert_eq!(within(0), 4);
+        // The scarcer memory counts.
+        assert_eq!(granted(u64::MAX, 5), 5);
+        assert_eq!(granted(1050 + 599, 6), 5);
         assert_eq!(within(1050 + 400), 4);
         assert_eq!(within(1050 + 599), 5);
         assert_eq!(within(1050 + 700), 7);

@@ -2,7 +2,9 @@
 //! a [`Pool`] handle and asks it for a [`Lease`].
 
 mod actor;
+mod bytes;
 mod error;
+mod gpu;
 mod lease;
 mod loader;
 pub mod memory;
@@ -24,10 +26,13 @@ use crate::engine::EngineOptions;
 use crate::model::KvType;
 
 use actor::{Actor, Command};
+use gpu::GpuPlace;
 use loader::Loader;
 use names::Names;
 
+pub use bytes::Bytes;
 pub use error::PoolError;
+pub use gpu::{GpuOptions, GpuStatus};
 pub use lease::Lease;
 pub use loader::{LoadError, Loaded};
 pub use status::{LoadEvent, LoadStage, ModelId, ModelInfo, ModelState, ModelStatus};
@@ -54,6 +59,8 @@ pub struct PoolOptions {
     pub kv_type: KvType,
     /// Bytes all models together may hold. `None`: what this machine has free, less a reserve.
     pub memory_budget_bytes: Option<u64>,
+    /// The GPU that models are put on; `None`: the processor computes everything.
+    pub gpu: Option<GpuOptions>,
     /// Bounds and chunk sizes of every engine; its `n_ctx` is set for each model.
     pub engine: EngineOptions,
 }
@@ -66,7 +73,8 @@ pub struct Pool {
     bell: Arc<Notify>,
     events: broadcast::Sender<LoadEvent>,
     names: Arc<Names>,
-    budget_bytes: u64,
+    budget: Bytes,
+    gpu: Option<Arc<GpuPlace>>,
 }
 
 /// Wakes the actor when it is dropped.
@@ -80,21 +88,24 @@ impl Drop for RingOnDrop<'_> {
 
 impl Pool {
     /// Starts the actor on the current tokio runtime.
-    pub fn start(options: PoolOptions) -> Self {
-        let budget_bytes = options.memory_budget_bytes.unwrap_or_else(|| {
+    pub fn start(mut options: PoolOptions) -> Self {
+        let host = options.memory_budget_bytes.unwrap_or_else(|| {
             // A system that does not say what it has free is not limited here.
             memory::available_bytes().map_or(u64::MAX, memory::default_budget)
         });
-        tracing::info!(budget_bytes, "memory for models");
+        let gpu = options.gpu.take().map(GpuPlace::new).map(Arc::new);
+        let device = gpu.as_ref().map_or(0, |gpu| gpu.budget_bytes());
+        let budget = Bytes { host, device };
+        tracing::info!(%budget, "memory for models");
         let names = Arc::new(Names::new(
             Arc::clone(&options.catalog),
             Arc::clone(&options.store),
         ));
-        let loader = Arc::new(Loader::new(Arc::clone(&names), options));
+        let loader = Arc::new(Loader::new(Arc::clone(&names), options, gpu.clone()));
         let (commands, inbox) = mpsc::channel(COMMANDS_MOST);
         let (events, _) = broadcast::channel(EVENTS_MOST);
         let bell = Arc::new(Notify::new());
-        let plan = plan::Plan::new(budget_bytes);
+        let plan = plan::Plan::new(budget);
         let actor = Actor::new(plan, loader, inbox, Arc::clone(&bell), events.clone());
         tokio::spawn(actor.run());
         Self {
@@ -102,7 +113,8 @@ impl Pool {
             bell,
             events,
             names,
-            budget_bytes,
+            budget,
+            gpu,
         }
     }
 
@@ -207,9 +219,14 @@ impl Pool {
         models
     }
 
-    /// Bytes all models together may hold.
-    pub fn budget_bytes(&self) -> u64 {
-        self.budget_bytes
+    /// What all models together may hold.
+    pub fn budget(&self) -> Bytes {
+        self.budget
+    }
+
+    /// How the GPU does; `None` where the processor computes everything.
+    pub fn gpu(&self) -> Option<GpuStatus> {
+        self.gpu.as_ref().map(|gpu| gpu.status())
     }
 
     /// The steps of all loads from now on. A receiver that lags loses the oldest.

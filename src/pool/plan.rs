@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::bytes::Bytes;
 use super::status::{ModelId, ModelState};
 
 mod event;
@@ -39,16 +40,16 @@ enum State {
         ticket: u64,
     },
     Loading {
-        bytes: u64,
+        bytes: Bytes,
     },
     Ready {
-        bytes: u64,
+        bytes: Bytes,
         n_leases: u32,
         since: Instant,
     },
     /// `failure` says why the engine stopped, if that is why it leaves.
     Draining {
-        bytes: u64,
+        bytes: Bytes,
         n_leases: u32,
         failure: Option<String>,
     },
@@ -69,12 +70,14 @@ struct Entry {
 }
 
 impl Entry {
-    fn held_bytes(&self) -> u64 {
+    fn held_bytes(&self) -> Bytes {
         match self.state {
             State::Loading { bytes }
             | State::Ready { bytes, .. }
             | State::Draining { bytes, .. } => bytes,
-            State::Absent | State::Fetching | State::Queued { .. } | State::Failed { .. } => 0,
+            State::Absent | State::Fetching | State::Queued { .. } | State::Failed { .. } => {
+                Bytes::default()
+            }
         }
     }
 }
@@ -82,17 +85,17 @@ impl Entry {
 /// What the pool knows of every model, and the budget they share.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    budget_bytes: u64,
+    budget: Bytes,
     entries: BTreeMap<ModelId, Entry>,
     next_ticket: u64,
     closing: bool,
 }
 
 impl Plan {
-    /// A pool with nothing in it that may hold `budget_bytes`.
-    pub fn new(budget_bytes: u64) -> Self {
+    /// A pool with nothing in it that may hold `budget`.
+    pub fn new(budget: Bytes) -> Self {
         Self {
-            budget_bytes,
+            budget,
             entries: BTreeMap::new(),
             next_ticket: 0,
             closing: false,
@@ -126,12 +129,12 @@ impl Plan {
     }
 
     /// What all models together may hold.
-    pub fn budget_bytes(&self) -> u64 {
-        self.budget_bytes
+    pub fn budget(&self) -> Bytes {
+        self.budget
     }
 
     /// What models hold now, or will once their load ends.
-    pub fn held_bytes(&self) -> u64 {
+    pub fn held_bytes(&self) -> Bytes {
         self.entries.values().map(Entry::held_bytes).sum()
     }
 
@@ -139,7 +142,7 @@ impl Plan {
     pub fn states(
         &self,
         now: Instant,
-    ) -> impl Iterator<Item = (&ModelId, ModelState, u64, Instant)> {
+    ) -> impl Iterator<Item = (&ModelId, ModelState, Bytes, Instant)> {
         self.entries.iter().filter_map(move |(id, entry)| {
             let state = match &entry.state {
                 State::Absent => return None,
@@ -215,17 +218,17 @@ impl Plan {
     }
 
     fn prepared(&mut self, model: ModelId, ask: Ask, out: &mut Vec<Decision>) {
-        let (budget_bytes, closing, ticket) = (self.budget_bytes, self.closing, self.next_ticket);
+        let (budget, closing, ticket) = (self.budget, self.closing, self.next_ticket);
         let Some(entry) = self.entries.get_mut(&model) else {
             return;
         };
         if entry.state != State::Fetching {
             return;
         }
-        if closing || ask.least_bytes > budget_bytes {
+        if closing || !ask.least.fits(budget) {
             let refusal = Refusal::NotEnoughMemory {
-                least_bytes: ask.least_bytes,
-                budget_bytes,
+                least: ask.least,
+                budget,
             };
             refuse_all(&model, entry, &refusal, out);
             entry.state = State::Absent;
@@ -236,7 +239,7 @@ impl Plan {
         self.next_ticket += 1;
     }
 
-    fn loaded(&mut self, model: ModelId, bytes: u64, now: Instant, out: &mut Vec<Decision>) {
+    fn loaded(&mut self, model: ModelId, bytes: Bytes, now: Instant, out: &mut Vec<Decision>) {
         let closing = self.closing;
         let Some(entry) = self.entries.get_mut(&model) else {
             return;
@@ -372,16 +375,16 @@ impl Plan {
     /// models if, and only if, that makes room for the first in the queue.
     fn admit_queued(&mut self, now: Instant, out: &mut Vec<Decision>) {
         while let Some((model, ask)) = self.first_queued() {
-            let free = self.budget_bytes.saturating_sub(self.held_bytes());
-            if ask.least_bytes <= free {
-                let bytes = ask.wanted_bytes.min(free);
+            let free = self.budget.saturating_sub(self.held_bytes());
+            if ask.least.fits(free) {
+                let bytes = ask.wanted.min(free);
                 if let Some(entry) = self.entries.get_mut(&model) {
                     entry.state = State::Loading { bytes };
                 }
                 out.push(Decision::Load(model, bytes));
                 continue;
             }
-            for idle in self.evict_for(ask.least_bytes - free) {
+            for idle in self.evict_for(ask.least.saturating_sub(free)) {
                 self.drain(&idle, None, now, out);
             }
             return;
@@ -401,10 +404,10 @@ impl Plan {
             .map(|(_, id, ask)| (id.clone(), ask))
     }
 
-    /// Idle models to evict, least recently used first, so that `short_bytes` become free. Models
+    /// Idle models to evict, least recently used first, so that what is `short` becomes free. Models
     /// that are leaving already count; empty when they suffice, or when nothing would.
-    fn evict_for(&self, short_bytes: u64) -> Vec<ModelId> {
-        let mut coming: u64 = 0;
+    fn evict_for(&self, short: Bytes) -> Vec<ModelId> {
+        let mut coming = Bytes::default();
         let mut idle = Vec::new();
         for (id, entry) in &self.entries {
             match entry.state {
@@ -418,13 +421,13 @@ impl Plan {
         idle.sort_unstable();
         let mut evicted = Vec::new();
         for (_, id, bytes) in idle {
-            if coming >= short_bytes {
-                break;
+            // One that holds none of what is still short stays.
+            if bytes.helps(short.saturating_sub(coming)) {
+                coming += bytes;
+                evicted.push(id.clone());
             }
-            coming += bytes;
-            evicted.push(id.clone());
         }
-        if coming >= short_bytes {
+        if short.fits(coming) {
             evicted
         } else {
             Vec::new()

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::bytes::Bytes;
 use crate::engine::EngineSnapshot;
 
 /// The one name a model is known by inside the program: a catalogue id, or the stem of a file
@@ -155,8 +156,8 @@ pub struct ModelStatus {
     pub state: ModelState,
     /// The load under way, or how the last one ended.
     pub load: Option<LoadStage>,
-    /// What it holds of the memory budget. Units: bytes.
-    pub memory_bytes: u64,
+    /// What it holds of the memory budget.
+    pub memory: Bytes,
     /// Tokens of one sequence at most, while it is ready.
     pub n_ctx: Option<u32>,
     /// Time since it was last asked for.

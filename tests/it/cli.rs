@@ -1,6 +1,7 @@
 //! The program as a person runs it.
 
 mod bench;
+mod hand_over;
 mod perplexity;
 mod run;
 mod serve;

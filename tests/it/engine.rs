@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ingle::chat::{FinishReason, Message, Role, Sampling, TokenId, Usage};
 use ingle::engine::{Engine, EngineOptions, EngineSnapshot, Event, GenerateRequest};
 use ingle::gguf::Gguf;
-use ingle::model::{KvType, Limits, Model, ModelConfig};
+use ingle::model::{KvType, Limits, Model, ModelConfig, Placement};
 use ingle::text::{Framing, SpecialTokens, Text, TextOptions};
 use ingle_kernels::{Isa, Team};
 use tokio::sync::mpsc::Receiver;
@@ -32,7 +32,8 @@ fn start(n_blocks: usize, options: EngineOptions) -> Engine {
         kv_type: KvType::F16,
     };
     let team = Team::new(NonZeroUsize::new(2).unwrap(), Isa::detect());
-    let model = Model::load(&gguf, &config, limits, team, &mut |_, _| {}).unwrap();
+    let model = Model::load(&gguf, &config, limits, &Placement::default(), team, &mut |_, _| {});
+    let model = model.unwrap();
     Engine::start(model, "smollm2", options).unwrap()
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Options {
     drain: Duration,
     tiny: TinyLlama,
     wish: Wish,
+    /// Why no GPU is used.
+    gpu_not_used: Option<&'static str>,
     /// Whether what it was started with is loaded.
     ready: bool,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             drain: Duration::from_secs(20),
             tiny: TinyLlama::default(),
             wish: Wish::default(),
+            gpu_not_used: None,
             ready: true,
         }
     }
@@ -67,6 +70,7 @@ impl Served {
             backend: LocalBackend::new(house.pool.clone()),
             recorded: telemetry::record_metrics().unwrap(),
             fingerprint: "b-test".to_owned(),
+            gpu_not_used: options.gpu_not_used.map(ToOwned::to_owned),
         })
         .await
         .unwrap();

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ingle::gguf::Gguf;
-use ingle::model::{BLOCK_LEN, Batch, Error, KvType, Limits, Model, ModelConfig};
+use ingle::model::{
+    BLOCK_LEN, Batch, Error, Form, KvType, Limits, Model, ModelConfig, Placement,
+};
 use ingle_kernels::{Isa, Team};
 
 use crate::gguf_file::{GgufFile, TinyLlama};
@@ -41,7 +43,8 @@ fn team(n_threads: usize) -> Arc<Team> {
 
 fn load(gguf: &Gguf, limits: Limits, team: Arc<Team>) -> Result<Model, Error> {
     let config = ModelConfig::from_gguf(gguf)?;
-    Model::load(gguf, &config, limits, team, &mut |_, _| {})
+    let placement = Placement::default();
+    Model::load(gguf, &config, limits, &placement, team, &mut |_, _| {})
 }
 
 fn open(bytes: Vec<u8>) -> Gguf {
@@ -65,7 +68,8 @@ impl Bench {
     /// With the tensor library's own products.
     fn for_candle(gguf: &Gguf) -> Self {
         let config = ModelConfig::from_gguf(gguf).unwrap();
-        let model = Model::load_for_candle(gguf, &config, LIMITS, team(1), &mut |_, _| {});
+        let placement = Placement::on_cpu(Form::ForCandle);
+        let model = Model::load(gguf, &config, LIMITS, &placement, team(1), &mut |_, _| {});
         Self::of(model.unwrap())
     }
 

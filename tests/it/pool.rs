@@ -9,7 +9,9 @@ use ingle::catalog::{Catalog, Store};
 use ingle::chat::Sampling;
 use ingle::engine::{EngineOptions, Event, GenerateRequest};
 use ingle::model::KvType;
-use ingle::pool::{Lease, LoadEvent, LoadStage, ModelState, Pool, PoolError, PoolOptions};
+use ingle::pool::{
+    Bytes, Lease, LoadEvent, LoadStage, ModelState, Pool, PoolError, PoolOptions,
+};
 use ingle_kernels::{Isa, Team};
 use tempfile::TempDir;
 use tokio::sync::broadcast::Receiver;
@@ -42,6 +44,7 @@ impl House {
             n_ctx: wish.n_ctx,
             kv_type: KvType::F16,
             memory_budget_bytes: wish.budget_bytes.or(Some(1 << 32)),
+            gpu: None,
             engine: wish.engine,
         });
         Self { pool, folder }
@@ -302,7 +305,7 @@ async fn bytes_of(tiny: &TinyLlama) -> u64 {
     let house = House::new(Wish::default());
     house.serve("tiny", tiny);
     house.pool.preload("tiny").await.unwrap();
-    house.pool.status().await[0].memory_bytes
+    house.pool.status().await[0].memory.host
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -317,17 +320,17 @@ async fn what_cannot_fit_is_refused_with_the_numbers() {
     let PoolError::NotEnoughMemory {
         needed,
         n_ctx,
-        budget_bytes,
+        budget,
         ..
     } = refused.clone()
     else {
         panic!("{refused:?}")
     };
-    assert_eq!((n_ctx, budget_bytes), (512, 50_000));
+    assert_eq!((n_ctx, budget), (512, Bytes::on_host(50_000)));
     // K and V, two layers, two heads of 16, two bytes each, 512 positions.
-    assert_eq!(needed.kv_bytes, 2 * 2 * 2 * 16 * 2 * 512);
-    assert!(needed.weights_bytes >= 384 * 64 * 4, "{needed:?}");
-    assert!(needed.workspace_bytes > 0);
+    assert_eq!(needed.kv.host, 2 * 2 * 2 * 16 * 2 * 512);
+    assert!(needed.weights.host >= 384 * 64 * 4, "{needed:?}");
+    assert!(needed.workspace.host > 0);
     let text = refused.to_string();
     assert!(text.contains("the budget for models is 50.0 kB"), "{text}");
     assert!(
@@ -359,14 +362,9 @@ async fn an_idle_model_makes_room_and_a_held_one_does_not() {
     assert_eq!(generate(&second).await.len(), 4);
     drop(second);
     assert!(first.await.unwrap().is_ok());
-    let held: u64 = house
-        .pool
-        .status()
-        .await
-        .iter()
-        .map(|model| model.memory_bytes)
-        .sum();
-    assert!(held <= house.pool.budget_bytes());
+    let status = house.pool.status().await;
+    let held: Bytes = status.iter().map(|model| model.memory).sum();
+    assert!(held.fits(house.pool.budget()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -63,6 +63,26 @@ impl<T> DeviceSlice<'_, T> {
         }
     }
 
+    /// No values, on no device.
+    pub const fn none() -> Self {
+        Self {
+            address: 0,
+            len: 0,
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Those of a range, cut to what there is.
+    pub fn part(&self, range: std::ops::Range<usize>) -> Self {
+        let end = range.end.min(self.len);
+        let start = range.start.min(end);
+        Self {
+            address: self.address + (start * size_of::<T>()) as u64,
+            len: end - start,
+            borrowed: PhantomData,
+        }
+    }
+
     /// How many values there are.
     pub const fn len(&self) -> usize {
         self.len
@@ -87,11 +107,12 @@ impl<T> DeviceSliceMut<'_, T> {
         }
     }
 
-    /// Borrows them for another launch.
-    pub const fn reborrow(&mut self) -> DeviceSliceMut<'_, T> {
-        DeviceSliceMut {
-            address: self.address,
-            len: self.len,
+    /// Those from `start` on.
+    pub fn from(self, start: usize) -> Self {
+        let start = start.min(self.len);
+        Self {
+            address: self.address + (start * size_of::<T>()) as u64,
+            len: self.len - start,
             borrowed: PhantomData,
         }
     }
@@ -106,7 +127,15 @@ pub struct Indices<'a> {
     pub device: DeviceSlice<'a, u32>,
 }
 
-impl Indices<'_> {
+impl<'a> Indices<'a> {
+    /// Numbers that are needed here only.
+    pub const fn on_host(host: &'a [u32]) -> Self {
+        Self {
+            host,
+            device: DeviceSlice::none(),
+        }
+    }
+
     /// Checks that each is below `limit`.
     fn check(&self, what: &'static str, limit: usize) -> Result<(), ShapeError> {
         check_len(what, self.device.len, self.host.len())?;
@@ -145,6 +174,10 @@ pub struct Launch<'a> {
     kernel: &'static str,
     grid: [u32; 2],
     n_threads: u32,
+    #[cfg_attr(
+        not(any(test, feature = "cuda")),
+        expect(dead_code, reason = "read where launches run")
+    )]
     args: Vec<Arg>,
     borrowed: PhantomData<&'a mut ()>,
 }
@@ -168,12 +201,23 @@ impl Launch<'_> {
         })
     }
 
+    /// The kernel's name.
+    pub const fn kernel(&self) -> &'static str {
+        self.kernel
+    }
+
+    /// Threads of a block.
+    pub const fn n_threads(&self) -> u32 {
+        self.n_threads
+    }
+
     /// Whether there is nothing to do: devices refuse an empty grid.
     pub fn is_empty(&self) -> bool {
         self.grid.contains(&0)
     }
 
-    /// The arguments as the driver takes them: an address each.
+    /// The arguments as a kernel takes them: an address each.
+    #[cfg(test)]
     fn addresses(&mut self) -> Vec<*mut std::ffi::c_void> {
         self.args
             .iter_mut()

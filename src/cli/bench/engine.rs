@@ -16,10 +16,11 @@ use super::driver::Driver;
 use super::points::{Point, Wanted, blocks, points};
 use super::report::{Report, Sample};
 use crate::cli::app;
+use crate::cli::gpu::{self, Choice};
 use crate::config::Config;
 use crate::engine::EngineOptions;
 use crate::gguf::{Gguf, TensorInfo};
-use crate::model::{Limits, Memory, Model, ModelConfig};
+use crate::model::{Limits, Memory, Model, ModelConfig, Placement};
 use crate::pool::memory::{available_bytes, default_budget};
 
 /// The most that a flag of tokens or sequences takes: more than any model or machine holds.
@@ -88,9 +89,14 @@ struct Bench {
 ///
 /// Errors: the model is not here, cannot be computed, or does not fit with the cache that is needed;
 /// `out` does not take more.
-pub(super) fn run(args: &EngineArgs, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn run(
+    args: &EngineArgs,
+    config: &Config,
+    gpu: Option<&Choice>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let path = find(&args.model, config)?;
-    let bench = prepare(&path, args, config)?;
+    let bench = prepare(&path, args, config, gpu)?;
     let (team, isa) = app::team(&Config {
         threads: args.n_threads.or(config.threads),
         ..config.clone()
@@ -113,7 +119,8 @@ pub(super) fn run(args: &EngineArgs, config: &Config, out: &mut dyn Write) -> an
         limits_after: limits,
         samples: Vec::new(),
     };
-    let mut driver = load(&bench, Arc::clone(&team))?;
+    let placement = gpu::placement(gpu, config, bench.config.n_layers)?;
+    let mut driver = load(&bench, &placement, Arc::clone(&team))?;
     if args.turns {
         serve_turns(&mut driver, &bench.points, &report, out)?;
     } else {
@@ -155,7 +162,12 @@ fn find(model: &str, config: &Config) -> anyhow::Result<PathBuf> {
 }
 
 /// Opens a model and sizes its cache for what was asked.
-fn prepare(path: &Path, args: &EngineArgs, config: &Config) -> anyhow::Result<Bench> {
+fn prepare(
+    path: &Path,
+    args: &EngineArgs,
+    config: &Config,
+    gpu: Option<&Choice>,
+) -> anyhow::Result<Bench> {
     let gguf = Gguf::open(path)?;
     let model = ModelConfig::from_gguf(&gguf)?;
     let wanted = Wanted {
@@ -177,7 +189,16 @@ fn prepare(path: &Path, args: &EngineArgs, config: &Config) -> anyhow::Result<Be
         n_blocks: usize::try_from(blocks.iter().sum::<u64>())?,
         kv_type: app::kv_type(config),
     };
-    check_memory(&Memory::estimate(&gguf, &model, &limits), config)?;
+    let n_device_layers = gpu::n_layers(gpu, config, model.n_layers);
+    let (host, device) = Memory::estimate_split(&gguf, &model, &limits, n_device_layers);
+    let free = match config.memory_bytes {
+        Some(bytes) => bytes.get(),
+        None => available_bytes().map_or(u64::MAX, default_budget),
+    };
+    check_memory(&host, free, "")?;
+    if let Some(Choice::Used(gpu)) = gpu {
+        check_memory(&device, gpu.free_bytes()?, " on the GPU")?;
+    }
     Ok(Bench {
         gguf,
         config: model,
@@ -189,26 +210,15 @@ fn prepare(path: &Path, args: &EngineArgs, config: &Config) -> anyhow::Result<Be
 }
 
 /// Errors: the model needs more memory than there is.
-fn check_memory(needed: &Memory, config: &Config) -> anyhow::Result<()> {
-    let Memory {
-        weights_bytes,
-        kv_bytes,
-        workspace_bytes,
-    } = *needed;
-    let total = [weights_bytes, kv_bytes, workspace_bytes]
-        .into_iter()
-        .fold(0, u64::saturating_add);
-    let budget = match config.memory_bytes {
-        Some(bytes) => bytes.get(),
-        None => available_bytes().map_or(u64::MAX, default_budget),
-    };
+fn check_memory(needed: &Memory, budget: u64, place: &str) -> anyhow::Result<()> {
+    let total = needed.total_bytes();
     if total > budget {
         bail!(
-            "the model and a cache for these depths and batches need {} (weights {}, cache {}), \
+            "the model and a cache for these depths and batches need {}{place} (weights {}, cache {}), \
              but there are {}: ask for less depth or fewer sequences",
             DecimalBytes(total),
-            DecimalBytes(weights_bytes),
-            DecimalBytes(kv_bytes),
+            DecimalBytes(needed.weights_bytes),
+            DecimalBytes(needed.kv_bytes),
             DecimalBytes(budget)
         );
     }
@@ -216,12 +226,13 @@ fn check_memory(needed: &Memory, config: &Config) -> anyhow::Result<()> {
 }
 
 /// Loads the model and computes a few steps that nobody times.
-fn load(bench: &Bench, team: Arc<Team>) -> anyhow::Result<Driver> {
+fn load(bench: &Bench, placement: &Placement, team: Arc<Team>) -> anyhow::Result<Driver> {
     say("loading");
     let model = Model::load(
         &bench.gguf,
         &bench.config,
         bench.limits,
+        placement,
         team,
         &mut |_, _| {},
     )?;

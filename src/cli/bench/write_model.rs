@@ -169,7 +169,7 @@ fn fill(writer: &Writer, seed: u64, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Writes a file under a temporary name and gives it its own when it is whole. Gives its length.
-fn write_file(
+pub(super) fn write_file(
     path: &Path,
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<u64> {

@@ -23,11 +23,12 @@ use ingle_kernels::Team;
 use tokio_util::sync::CancellationToken;
 
 use super::app;
+use super::gpu::{self, Choice};
 use super::run::Interrupted;
 use super::session::tell;
 use crate::config::Config;
 use crate::gguf::Gguf;
-use crate::model::{Limits, Memory, Model, ModelConfig};
+use crate::model::{Form, Limits, Memory, Model, ModelConfig, Placement};
 use crate::pool::memory::{available_bytes, default_budget};
 use crate::text::{Text, TextOptions};
 use chunks::Chunks;
@@ -74,12 +75,16 @@ enum Against {
 }
 
 /// Runs the verb.
-pub(super) async fn run(args: PerplexityArgs, config: Config) -> anyhow::Result<()> {
+pub(super) async fn run(
+    args: PerplexityArgs,
+    config: Config,
+    gpu: Option<Choice>,
+) -> anyhow::Result<()> {
     let content = read_text(&args.file)?;
     let path = app::model_file(&args.model, &config).await?;
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let work = move || measure(&args, &config, &path, &content, &stopped);
+    let work = move || measure(&args, (&config, gpu.as_ref()), &path, &content, &stopped);
     let mut work = tokio::task::spawn_blocking(work);
     tokio::select! {
         biased;
@@ -109,7 +114,7 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 /// Loads, evaluates and prints. Blocks its thread.
 fn measure(
     args: &PerplexityArgs,
-    config: &Config,
+    (config, gpu): (&Config, Option<&Choice>),
     path: &Path,
     content: &str,
     stop: &CancellationToken,
@@ -142,8 +147,11 @@ fn measure(
     source.check_memory(args.against, config)?;
     tell(&format!("loading {}", path.display()));
     let mut evaluation = Evaluation {
-        ours: source.ours()?,
-        reference: args.against.map(|_| source.decoded()).transpose()?,
+        ours: source.network(&gpu::placement(gpu, config, shape.n_layers)?)?,
+        reference: match args.against {
+            Some(_) => Some(source.network(&Placement::on_cpu(Form::Decoded))?),
+            None => None,
+        },
         file: None,
     };
     if let Some(out) = &args.logits {
@@ -172,15 +180,16 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    fn ours(&self) -> anyhow::Result<Network> {
+    fn network(&self, placement: &Placement) -> anyhow::Result<Network> {
         let team = Arc::clone(self.team);
-        let model = Model::load(self.gguf, self.shape, self.limits, team, &mut |_, _| {})?;
-        Network::new(model)
-    }
-
-    fn decoded(&self) -> anyhow::Result<Network> {
-        let team = Arc::clone(self.team);
-        let model = Model::load_decoded(self.gguf, self.shape, self.limits, team, &mut |_, _| {})?;
+        let model = Model::load(
+            self.gguf,
+            self.shape,
+            self.limits,
+            placement,
+            team,
+            &mut |_, _| {},
+        )?;
         Network::new(model)
     }
 

@@ -19,6 +19,8 @@ pub(super) enum Act {
     Compute,
     /// Spoils the slots it should write and gives up.
     Fail,
+    /// The step cannot be computed, nor any later one.
+    Lose,
     Panic,
     /// The logits of one row are not numbers.
     Nan(usize),
@@ -128,11 +130,14 @@ impl Network for HashNetwork {
         for (slot, (position, token)) in batch.slot_mapping.iter().zip(tokens) {
             self.cache[*slot as usize] = Some((*position, *token));
         }
-        if matches!(act, Act::Fail) {
+        if matches!(act, Act::Fail | Act::Lose) {
             for slot in &batch.slot_mapping {
                 self.cache[*slot as usize] = None;
             }
-            return Err(Arc::new(io::Error::other("no memory for the step")));
+            return Err(Fault {
+                error: Arc::new(io::Error::other("no memory for the step")),
+                is_final: matches!(act, Act::Lose),
+            });
         }
         let seqs = batch.cu_seqlens.windows(2).zip(&batch.block_tables);
         let mut n_shown = 0;

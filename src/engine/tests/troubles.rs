@@ -58,6 +58,25 @@ fn a_failed_step_fails_only_who_was_in_it() {
 }
 
 #[test]
+fn a_lost_device_ends_the_engine_and_everyone_is_told() {
+    let network = HashNetwork::new(32).scripted(|_| Act::Lose);
+    let engine = start(network, &two_at_a_time());
+    let submit = |number| engine.submit(request(prompt(number, 40), 50)).unwrap();
+    let receivers: Vec<_> = (0..4).map(submit).collect();
+    for receiver in receivers {
+        let error = read(receiver).end.unwrap_err();
+        let of_step = matches!(error, EngineError::Forward(_));
+        assert!(of_step || matches!(error, EngineError::Failed { .. }));
+        assert!(error.to_string().ends_with("no memory for the step"));
+    }
+    let figures = engine.snapshot();
+    assert_eq!(figures.failed.as_deref(), Some("no memory for the step"));
+    assert_eq!(figures.n_failed_total, 4);
+    let refused = engine.submit(request(prompt(9, 4), 4));
+    assert!(matches!(refused, Err(SubmitError::Stopped { .. })));
+}
+
+#[test]
 fn a_panic_is_said_to_everyone_and_to_whoever_comes_later() {
     let armed = Arc::new(AtomicBool::new(false));
     let fuse = Arc::clone(&armed);

@@ -1,15 +1,15 @@
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result};
 use ingle_kernels::matmul::{linear_f32, linear_quantized};
 use ingle_kernels::quantize::row_words;
-use ingle_kernels::{Out, Output, Part, Turn};
+use ingle_kernels::{Out, Output, Part};
 
-use super::{first, first_mut, shape};
+use super::{Place, first, first_mut, shape};
 
-/// Multiplies activations by matrices side by side: `out = x · Wᵀ`, or added to what `out` holds.
+/// Multiplies activations by packed matrices side by side: `out = x · Wᵀ`, or added to what `out` holds.
 ///
 /// `x` is quantised words or floats, whichever all of the matrices take; `out` is `[n_tokens, stride]`.
 pub(in crate::model) struct Linear<'a> {
-    pub(in crate::model) turn: &'a Turn<'a>,
+    pub(in crate::model) place: Place<'a>,
     pub(in crate::model) parts: &'a [Part<'a>],
     pub(in crate::model) stride: usize,
     pub(in crate::model) n_tokens: usize,
@@ -29,7 +29,7 @@ impl InplaceOp2 for Linear<'_> {
         x_layout: &Layout,
     ) -> Result<()> {
         let Self {
-            turn,
+            place,
             parts,
             stride,
             n_tokens,
@@ -38,6 +38,7 @@ impl InplaceOp2 for Linear<'_> {
         let Some(Part { matrix, .. }) = parts.first() else {
             return Ok(());
         };
+        let turn = place.turn()?;
         let mut out = Out {
             values: first_mut(out, out_layout, n_tokens * stride)?,
             stride,

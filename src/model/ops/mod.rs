@@ -1,33 +1,44 @@
 //! The operations of the network: in-place custom operations on candle tensors.
 //!
-//! Each struct carries what one call needs beside its tensors (packed weights, the step's metadata,
-//! the team's turn) and works on the first elements of its buffers, which are as large as the largest
-//! step. The processor's side calls `ingle_kernels`.
+//! Each struct carries what one call needs beside its tensors (packed weights, the step's metadata, its
+//! place: the team's turn or a GPU's stream) and works on the first elements of its buffers, which are as
+//! large as the largest step. The processor's side calls `ingle_kernels`, the CUDA side launches the
+//! kernels of `ingle_kernels::cuda`.
 
-mod candle_linear;
+#[cfg(feature = "cuda")]
+mod device_linear;
 mod embed;
 mod gather;
 mod linear;
+#[cfg(feature = "cuda")]
+mod on_cuda;
 mod paged_attention;
+mod place;
+mod put_columns;
 mod quantize;
 mod rms_norm;
 mod rope;
 mod silu_mul;
+mod take_rows;
 mod write_kv;
 
-pub(super) use candle_linear::CandleLinear;
+#[cfg(feature = "cuda")]
+pub(super) use device_linear::DeviceLinear;
 pub(super) use embed::Embed;
 pub(super) use gather::Gather;
 pub(super) use linear::Linear;
 pub(super) use paged_attention::PagedAttention;
+pub(super) use place::Place;
+pub(super) use put_columns::PutColumns;
 pub(super) use quantize::Quantize;
 pub(super) use rms_norm::RmsNorm;
 pub(super) use rope::Rope;
 pub(super) use silu_mul::SiluMul;
+pub(super) use take_rows::TakeRows;
 pub(super) use write_kv::WriteKv;
 
 use candle_core::{CpuStorage, Error, Layout, Result, WithDType};
-use ingle_kernels::ShapeError;
+use place::shape;
 
 /// The first `n` elements of a buffer.
 fn first<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout, n: usize) -> Result<&'a [T]> {
@@ -95,9 +106,4 @@ fn wrong_type(expected: &str, storage: &CpuStorage) -> Error {
         "a buffer of {expected} is needed, not of {:?}",
         storage.dtype()
     ))
-}
-
-/// A kernel's complaint as the tensor library's.
-fn shape(error: ShapeError) -> Error {
-    Error::wrap(error)
 }

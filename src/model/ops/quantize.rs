@@ -1,12 +1,13 @@
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result};
-use ingle_kernels::Turn;
 use ingle_kernels::quantize::{quantize_rows, row_words};
 
-use super::{first, first_words_mut, shape};
+use super::{Place, first, first_words_mut, shape};
 
 /// Quantises activations for the matrices that take them so: rows of `k` values.
 pub(in crate::model) struct Quantize<'a> {
-    pub(in crate::model) turn: &'a Turn<'a>,
+    pub(in crate::model) place: Place<'a>,
     pub(in crate::model) n_tokens: usize,
     pub(in crate::model) k: usize,
 }
@@ -26,6 +27,24 @@ impl InplaceOp2 for Quantize<'_> {
         let n_words = self.n_tokens * row_words(self.k);
         let words = first_words_mut(words, words_layout, n_words)?;
         let x = first::<f32>(x, x_layout, self.n_tokens * self.k)?;
-        quantize_rows(self.turn, x, self.k, words).map_err(shape)
+        quantize_rows(self.place.turn()?, x, self.k, words).map_err(shape)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        words: &mut CudaStorage,
+        words_layout: &Layout,
+        x: &CudaStorage,
+        x_layout: &Layout,
+    ) -> Result<()> {
+        use super::on_cuda::{run, values, values_mut};
+        let on = self.place.launcher()?;
+        let x = values(on, x, x_layout)?;
+        let words = values_mut(on, words, words_layout)?;
+        run(
+            on,
+            ingle_kernels::cuda::quantize_rows(x, self.n_tokens, self.k, words),
+        )
     }
 }

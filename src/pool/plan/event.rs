@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
+use crate::pool::bytes::Bytes;
 use crate::pool::status::ModelId;
 
 /// One who waits for a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
 
-/// What a prepared model asks of the budget. Units: bytes.
+/// What a prepared model asks of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Below this it cannot run.
-    pub least_bytes: u64,
+    pub least: Bytes,
     /// With this it runs as configured.
-    pub wanted_bytes: u64,
+    pub wanted: Bytes,
 }
 
 /// Something that happened.
@@ -32,7 +33,7 @@ pub enum Event {
     /// A model's file is here and open, and its memory is estimated.
     Prepared(ModelId, Ask),
     /// A model is in memory and holds so many bytes.
-    Loaded(ModelId, u64),
+    Loaded(ModelId, Bytes),
     /// Preparing or loading failed, for the reason given.
     LoadFailed(ModelId, String),
     /// A lease was given back.
@@ -53,7 +54,7 @@ pub enum Decision {
     /// Fetch, open and measure.
     Prepare(ModelId),
     /// Load what was prepared, within so many bytes.
-    Load(ModelId, u64),
+    Load(ModelId, Bytes),
     /// Drop what was prepared.
     Discard(ModelId),
     /// Give the waiter a lease.
@@ -70,9 +71,9 @@ pub enum Refusal {
     /// It does not fit even alone.
     NotEnoughMemory {
         /// What it needs at least.
-        least_bytes: u64,
+        least: Bytes,
         /// What all models together may hold.
-        budget_bytes: u64,
+        budget: Bytes,
     },
     /// The last load, or the engine, failed.
     Failed {

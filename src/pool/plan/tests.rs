@@ -6,10 +6,15 @@ pub(super) fn id(name: &str) -> ModelId {
     ModelId::new(name)
 }
 
+/// Bytes of the host.
+pub(super) const fn host(bytes: u64) -> Bytes {
+    Bytes::on_host(bytes)
+}
+
 fn ask(bytes: u64) -> Ask {
     Ask {
-        least_bytes: bytes,
-        wanted_bytes: bytes,
+        least: host(bytes),
+        wanted: host(bytes),
     }
 }
 
@@ -21,9 +26,14 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn new(budget_bytes: u64) -> Self {
+    /// As much of the GPU's memory as of the host's.
+    pub(super) fn new(bytes: u64) -> Self {
+        let budget = Bytes {
+            host: bytes,
+            device: bytes,
+        };
         Self {
-            plan: Plan::new(budget_bytes),
+            plan: Plan::new(budget),
             now: Instant::now(),
             n_waiters: 0,
         }
@@ -48,11 +58,19 @@ impl Script {
 
     /// Brings `model` into memory with one lease on it and gives that back.
     fn load_idle(&mut self, model: &str, bytes: u64) {
+        self.load_idle_with(model, host(bytes));
+    }
+
+    fn load_idle_with(&mut self, model: &str, bytes: Bytes) {
+        let ask = Ask {
+            least: bytes,
+            wanted: bytes,
+        };
         self.after(1);
         assert_eq!(self.acquire(model), [Decision::Prepare(id(model))]);
         let waiter = WaiterId(self.n_waiters);
         assert_eq!(
-            self.event(Event::Prepared(id(model), ask(bytes))),
+            self.event(Event::Prepared(id(model), ask)),
             [Decision::Load(id(model), bytes)]
         );
         assert_eq!(
@@ -78,11 +96,11 @@ fn cold_acquires_share_one_load_and_are_served_in_order() {
     assert_eq!(script.acquire("a"), []);
     assert_eq!(
         script.event(Event::Prepared(id("a"), ask(60))),
-        [Decision::Load(id("a"), 60)]
+        [Decision::Load(id("a"), host(60))]
     );
     assert_eq!(script.acquire("a"), []);
     assert_eq!(
-        script.event(Event::Loaded(id("a"), 60)),
+        script.event(Event::Loaded(id("a"), host(60))),
         [1, 2, 3].map(|n| Decision::Serve(WaiterId(n), id("a")))
     );
     assert_eq!(script.acquire("a"), [Decision::Serve(WaiterId(4), id("a"))]);
@@ -95,14 +113,14 @@ fn a_grant_lies_between_least_and_wanted() {
     script.load_idle("a", 30);
     script.acquire("b");
     let ask = Ask {
-        least_bytes: 50,
-        wanted_bytes: 90,
+        least: host(50),
+        wanted: host(90),
     };
     assert_eq!(
         script.event(Event::Prepared(id("b"), ask)),
-        [Decision::Load(id("b"), 70)]
+        [Decision::Load(id("b"), host(70))]
     );
-    assert_eq!(script.plan.held_bytes(), 100);
+    assert_eq!(script.plan.held_bytes(), host(100));
 }
 
 #[test]
@@ -111,8 +129,8 @@ fn what_never_fits_is_refused_with_the_numbers() {
     script.load_idle("a", 30);
     script.acquire("b");
     let refusal = Refusal::NotEnoughMemory {
-        least_bytes: 101,
-        budget_bytes: 100,
+        least: host(101),
+        budget: script.plan.budget(),
     };
     assert_eq!(
         script.event(Event::Prepared(id("b"), ask(101))),
@@ -141,7 +159,7 @@ fn the_least_recently_used_idle_model_leaves() {
     assert_eq!(script.state("c"), Some(ModelState::Queued));
     assert_eq!(
         script.event(Event::Unloaded(id("b"))),
-        [Decision::Load(id("c"), 40)]
+        [Decision::Load(id("c"), host(40))]
     );
 }
 
@@ -163,7 +181,7 @@ fn a_busy_model_is_never_evicted() {
     let loads_b_and_prepares_a = script.event(Event::Unloaded(id("a")));
     assert_eq!(
         loads_b_and_prepares_a,
-        [Decision::Prepare(id("a")), Decision::Load(id("b"), 60)]
+        [Decision::Prepare(id("a")), Decision::Load(id("b"), host(60))]
     );
 }
 
@@ -198,7 +216,7 @@ fn two_that_need_room_share_one_eviction_and_keep_their_order() {
     assert_eq!(script.event(Event::Prepared(id("b"), ask(40))), []);
     assert_eq!(
         script.event(Event::Unloaded(id("old"))),
-        [Decision::Load(id("c"), 40), Decision::Load(id("b"), 40)]
+        [Decision::Load(id("c"), host(40)), Decision::Load(id("b"), host(40))]
     );
 }
 
@@ -209,9 +227,9 @@ fn a_load_goes_on_without_its_waiters_but_a_queued_one_does_not() {
     assert_eq!(script.event(Event::Cancelled(WaiterId(1))), []);
     assert_eq!(
         script.event(Event::Prepared(id("a"), ask(60))),
-        [Decision::Load(id("a"), 60)]
+        [Decision::Load(id("a"), host(60))]
     );
-    assert_eq!(script.event(Event::Loaded(id("a"), 60)), []);
+    assert_eq!(script.event(Event::Loaded(id("a"), host(60))), []);
     assert_eq!(script.state("a"), Some(ModelState::Ready { n_leases: 0 }));
 
     script.acquire("a");
@@ -330,5 +348,28 @@ fn shutdown_refuses_who_waits_and_lets_leases_run_out() {
     assert_eq!(
         script.event(Event::Released(id("busy"))),
         [Decision::Unload(id("busy"))]
+    );
+}
+
+#[test]
+fn the_memories_count_for_themselves() {
+    let on_device = |device| Bytes { host: 5, device };
+    let mut script = Script::new(100);
+    script.load_idle("a", 80);
+    script.load_idle_with("b", on_device(60));
+    script.acquire("c");
+    let bytes = on_device(50);
+    let ask = Ask {
+        least: bytes,
+        wanted: bytes,
+    };
+    // The older one would free nothing of what is short.
+    assert_eq!(
+        script.event(Event::Prepared(id("c"), ask)),
+        [Decision::Unload(id("b"))]
+    );
+    assert_eq!(
+        script.event(Event::Unloaded(id("b"))),
+        [Decision::Load(id("c"), bytes)]
     );
 }

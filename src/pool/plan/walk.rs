@@ -11,8 +11,8 @@ use super::*;
 struct World {
     preparing: BTreeSet<ModelId>,
     prepared: BTreeSet<ModelId>,
-    loading: BTreeMap<ModelId, u64>,
-    resident: BTreeMap<ModelId, u64>,
+    loading: BTreeMap<ModelId, Bytes>,
+    resident: BTreeMap<ModelId, Bytes>,
     leaving: BTreeSet<ModelId>,
     leases: BTreeMap<ModelId, u32>,
     /// Waiters without an answer, in order of arrival.
@@ -91,8 +91,9 @@ impl World {
         self.n_answers += 1;
     }
 
-    fn held_bytes(&self) -> u64 {
-        self.loading.values().sum::<u64>() + self.resident.values().sum::<u64>()
+    fn held_bytes(&self) -> Bytes {
+        let held = self.loading.values().chain(self.resident.values());
+        held.copied().sum()
     }
 }
 
@@ -103,7 +104,16 @@ struct Walk {
     random: u64,
 }
 
-const MODELS: [(&str, u64); 5] = [("a", 30), ("b", 45), ("c", 60), ("d", 100), ("e", 101)];
+/// What each needs of the host's memory and of the GPU's.
+const MODELS: [(&str, u64, u64); 7] = [
+    ("a", 30, 0),
+    ("b", 45, 0),
+    ("c", 60, 0),
+    ("d", 100, 20),
+    ("e", 101, 0),
+    ("f", 5, 70),
+    ("g", 10, 40),
+];
 
 impl Walk {
     fn draw(&mut self, below: usize) -> usize {
@@ -127,7 +137,8 @@ impl Walk {
         for decision in self.script.event(event) {
             self.world.carry_out(decision);
         }
-        assert!(self.world.held_bytes() <= 100, "over the budget");
+        let budget = self.script.plan.budget();
+        assert!(self.world.held_bytes().fits(budget), "over the budget");
         assert_eq!(self.world.held_bytes(), self.script.plan.held_bytes());
     }
 
@@ -147,15 +158,17 @@ impl Walk {
         if may_fail && self.draw(5) == 0 {
             return self.tell(Event::LoadFailed(model, "no such file".to_owned()));
         }
-        let bytes = MODELS.iter().find(|(name, _)| id(name) == model).unwrap().1;
+        let (_, host, device) = *MODELS.iter().find(|(name, ..)| id(name) == model).unwrap();
+        let least = Bytes { host, device };
         self.world.prepared.insert(model.clone());
-        let wanted_bytes = bytes + self.draw(30) as u64;
+        let more = self.draw(30) as u64;
+        let wanted = Bytes {
+            host: host + more,
+            device: if device > 0 { device + more } else { 0 },
+        };
         self.tell(Event::Prepared(
             model,
-            Ask {
-                least_bytes: bytes,
-                wanted_bytes,
-            },
+            Ask { least, wanted },
         ));
     }
 
@@ -216,7 +229,7 @@ impl Walk {
             80..90 => self.end_unload(),
             90..95 => self.cancel(),
             _ => {
-                let Some(model) = self.pick(MODELS.iter().map(|(name, _)| id(name))) else {
+                let Some(model) = self.pick(MODELS.iter().map(|(name, ..)| id(name))) else {
                     return;
                 };
                 let unload = self.draw(3) > 0;
@@ -261,7 +274,8 @@ fn random_histories_keep_the_laws_and_answer_every_waiter_once() {
         );
         assert_eq!(walk.world.n_answers, walk.script.n_waiters);
         if seed % 2 == 0 {
-            assert_eq!(walk.world.held_bytes(), 0, "everything left memory");
+            let held = walk.world.held_bytes();
+            assert_eq!(held, Bytes::default(), "everything left memory");
         }
     }
 }

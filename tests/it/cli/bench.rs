@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::process::Stdio;
 
 use ingle::gguf::{Gguf, TensorType};
-use ingle::model::{Batch, Limits, Model, ModelConfig};
+use ingle::model::{Batch, Limits, Model, ModelConfig, Placement};
 use ingle_kernels::{Isa, Team};
 use serde_json::Value;
 
@@ -21,7 +21,15 @@ fn logits(gguf: &Gguf) -> Vec<f32> {
         kv_type: ingle::model::KvType::F16,
     };
     let team = Team::new(NonZeroUsize::MIN, Isa::detect());
-    let mut model = Model::load(gguf, &config, limits, team, &mut |_, _| {}).unwrap();
+    let mut model = Model::load(
+        gguf,
+        &config,
+        limits,
+        &Placement::default(),
+        team,
+        &mut |_, _| {},
+    )
+    .unwrap();
     let batch = Batch {
         token_ids: vec![1, 300, 301, 302],
         positions: vec![0, 1, 2, 3],

@@ -1,4 +1,5 @@
-//! The kernels against the processor's, on a host that plays the device: see tests/emulator.
+//! The kernels against the processor's: on a host that plays the device (see tests/emulator), or, with the
+//! feature and `INGLE_TEST_GPU`, on the device.
 #![cfg(test)]
 #![expect(unsafe_code, reason = "the emulator is another language's library")]
 
@@ -72,13 +73,22 @@ fn try_run(mut launch: Launch<'_>) -> Result<(), String> {
 }
 
 fn run(launch: Launch<'_>) {
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = gpu::launcher() {
+        gpu.run(launch).unwrap();
+        gpu.stream().synchronize().unwrap();
+        return;
+    }
     try_run(launch).unwrap();
 }
 
-/// Memory of the device that plays: poisoned values between guards.
+/// Memory of the device: poisoned values between guards.
 struct Memory<T> {
     bytes: Vec<u128>,
     len: usize,
+    /// The copy on a GPU, where one is tested: made when it is first named, read by `written`.
+    #[cfg(feature = "cuda")]
+    on_gpu: std::cell::OnceCell<cudarc::driver::CudaSlice<u8>>,
     values: std::marker::PhantomData<T>,
 }
 
@@ -88,13 +98,17 @@ impl<T: bytemuck::Pod> Memory<T> {
         Self {
             bytes: vec![u128::from_ne_bytes([POISON; 16]); n_bytes.div_ceil(16)],
             len,
+            #[cfg(feature = "cuda")]
+            on_gpu: std::cell::OnceCell::new(),
             values: std::marker::PhantomData,
         }
     }
 
     fn of(values: &[T]) -> Self {
         let mut memory = Self::poisoned(values.len());
-        memory.values_mut().copy_from_slice(values);
+        let range = memory.range();
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut memory.bytes);
+        bytemuck::cast_slice_mut::<u8, T>(&mut bytes[range]).copy_from_slice(values);
         memory
     }
 
@@ -102,36 +116,76 @@ impl<T: bytemuck::Pod> Memory<T> {
         GUARD_BYTES..GUARD_BYTES + self.len * size_of::<T>()
     }
 
+    /// What the host holds: what it was made of, or what `written` read last.
     fn values(&self) -> &[T] {
         let bytes: &[u8] = bytemuck::cast_slice(&self.bytes);
         bytemuck::cast_slice(&bytes[self.range()])
     }
 
-    fn values_mut(&mut self) -> &mut [T] {
-        let range = self.range();
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.bytes);
-        bytemuck::cast_slice_mut(&mut bytes[range])
+    /// Where the values lie on the GPU, if one is tested.
+    fn on_gpu(&self) -> Option<u64> {
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = gpu::launcher() {
+            let bytes = bytemuck::cast_slice(&self.bytes);
+            let copy = || gpu.stream().clone_htod::<u8, [u8]>(bytes).unwrap();
+            let start = gpu::address(gpu, self.on_gpu.get_or_init(copy));
+            return Some(start + GUARD_BYTES as u64);
+        }
+        None
     }
 
     fn slice(&self) -> DeviceSlice<'_, T> {
-        let values = self.values();
-        // SAFETY: the host is the device, and the memory is borrowed.
-        unsafe { DeviceSlice::new(values.as_ptr() as u64, values.len()) }
+        let address = self.on_gpu();
+        let address = address.unwrap_or_else(|| self.values().as_ptr() as u64);
+        // SAFETY: the memory is the device's, or the host plays the device, and is borrowed.
+        unsafe { DeviceSlice::new(address, self.len) }
     }
 
     fn slice_mut(&mut self) -> DeviceSliceMut<'_, T> {
-        let values = self.values_mut();
-        // SAFETY: the host is the device, and the memory is borrowed.
-        unsafe { DeviceSliceMut::new(values.as_mut_ptr() as u64, values.len()) }
+        let address = self.on_gpu();
+        let address =
+            address.unwrap_or_else(|| self.bytes.as_mut_ptr() as u64 + GUARD_BYTES as u64);
+        // SAFETY: the memory is the device's, or the host plays the device, and is borrowed.
+        unsafe { DeviceSliceMut::new(address, self.len) }
     }
 
     /// The values, after a look at the guards.
-    fn written(&self) -> &[T] {
+    fn written(&mut self) -> &[T] {
+        #[cfg(feature = "cuda")]
+        if let (Some(gpu), Some(copy)) = (gpu::launcher(), self.on_gpu.get()) {
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.bytes);
+            gpu.stream().memcpy_dtoh(copy, bytes).unwrap();
+        }
         let bytes: &[u8] = bytemuck::cast_slice(&self.bytes);
         let range = self.range();
         let guards = bytes[..range.start].iter().chain(&bytes[range.end..]);
         assert!(guards.into_iter().all(|byte| *byte == POISON));
         self.values()
+    }
+}
+
+/// With `INGLE_TEST_GPU` set, what a GPU computes is tested instead.
+#[cfg(feature = "cuda")]
+mod gpu {
+    use std::sync::OnceLock;
+
+    use cudarc::driver::{CudaContext, CudaSlice, DevicePtr};
+
+    use crate::cuda::Launcher;
+
+    static LAUNCHER: OnceLock<Option<Launcher>> = OnceLock::new();
+
+    pub(super) fn launcher() -> Option<&'static Launcher> {
+        let open = || {
+            std::env::var_os("INGLE_TEST_GPU")?;
+            let context = CudaContext::new(0).expect("INGLE_TEST_GPU is set and there is no GPU");
+            Some(Launcher::new(context.new_stream().unwrap()).unwrap())
+        };
+        LAUNCHER.get_or_init(open).as_ref()
+    }
+
+    pub(super) fn address(launcher: &Launcher, slice: &CudaSlice<u8>) -> u64 {
+        slice.device_ptr(launcher.stream()).0
     }
 }
 
@@ -194,6 +248,10 @@ fn each_file_has_its_kernel_and_says_how_it_is_launched() {
 
 #[test]
 fn what_is_undefined_on_a_device_is_a_sentence() {
+    #[cfg(feature = "cuda")]
+    if gpu::launcher().is_some() {
+        return;
+    }
     let mut random = Random::new(1);
     let (x, weight) = (
         Memory::of(&random.floats(64)),

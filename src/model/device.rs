@@ -1,0 +1,152 @@
+//! Where a network, or the later part of it, lies and computes.
+
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
+
+#[cfg(feature = "cuda")]
+use super::cuda::{Cuda, Driver};
+use super::error::Error;
+
+/// A GPU that networks can lie on.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    /// Its number among those the driver shows, from 0.
+    pub ordinal: usize,
+    /// What the driver calls it.
+    pub name: String,
+    /// All of its memory. Units: bytes.
+    pub total_bytes: u64,
+    #[cfg(feature = "cuda")]
+    driver: Driver,
+}
+
+impl Gpu {
+    /// Asks the driver for GPU `ordinal`.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`]: there is no driver, no such GPU, or this program was built without them.
+    #[cfg(feature = "cuda")]
+    pub fn find(ordinal: usize) -> Result<Self, Error> {
+        let driver = Driver::of(ordinal)?;
+        Ok(Self {
+            ordinal,
+            name: driver.name()?,
+            total_bytes: driver.memory()?.1,
+            driver,
+        })
+    }
+
+    /// Says that this program was built without GPUs.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`], always.
+    #[cfg(not(feature = "cuda"))]
+    pub fn find(ordinal: usize) -> Result<Self, Error> {
+        Err(Error::Gpu {
+            what: format!(
+                "GPU {ordinal} cannot be used: this program was built for processors only, \
+                 `make cuda` builds the other"
+            ),
+        })
+    }
+
+    /// Memory of it that is free. Units: bytes.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`]: it was lost.
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        #[cfg(feature = "cuda")]
+        return Ok(self.driver.memory()?.0);
+        #[cfg(not(feature = "cuda"))]
+        Self::find(self.ordinal).map(|_| 0)
+    }
+
+    /// Opens it for one model, with a stream of its own.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`], [`Error::Compute`]: the driver's.
+    pub fn open(&self) -> Result<Device, Error> {
+        #[cfg(feature = "cuda")]
+        return Ok(Device::Cuda(Arc::new(Cuda::open(self.ordinal)?)));
+        #[cfg(not(feature = "cuda"))]
+        Self::find(self.ordinal).map(|_| Device::Cpu)
+    }
+}
+
+/// The processor, or a GPU.
+#[derive(Clone, Debug, Default)]
+pub enum Device {
+    /// The processor, whose memory is the host's.
+    #[default]
+    Cpu,
+    /// A CUDA GPU: a stream of its own.
+    #[cfg(feature = "cuda")]
+    Cuda(Arc<Cuda>),
+}
+
+impl Device {
+    /// Whether it is the processor.
+    pub fn is_cpu(&self) -> bool {
+        match self {
+            Self::Cpu => true,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => false,
+        }
+    }
+
+    /// The tensor library's name for it.
+    pub(super) fn candle(&self) -> candle_core::Device {
+        match self {
+            Self::Cpu => candle_core::Device::Cpu,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(gpu) => candle_core::Device::Cuda(gpu.candle().clone()),
+        }
+    }
+}
+
+/// Which layers of a network lie where, and what becomes of their weights.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// What becomes of the file's matrices in memory.
+    pub form: Form,
+    /// Where the last layers lie.
+    pub device: Device,
+    /// How many: with all of them the embedding lies there too, with any the output.
+    pub n_device_layers: usize,
+    /// Multiply so that a row's result is the same in any batch there too; elsewhere it always is.
+    pub is_deterministic: bool,
+}
+
+/// What becomes of a file's matrices in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// They stay of the file's type.
+    #[default]
+    AsInFile,
+    /// They stay so, and the quantised ones are the tensor library's to multiply with, as they are on
+    /// processors for which Ingle has no vector kernels: with more memory, and with bits that may depend
+    /// on the batch.
+    ForCandle,
+    /// Every weight becomes a float, so that activations are not rounded to eight bits either: what the
+    /// file's network computes without the engine's own rounding (but that of keys and values to f16).
+    /// Four bytes a weight: see [`Memory::estimate_decoded`](super::Memory::estimate_decoded).
+    Decoded,
+}
+
+impl Placement {
+    /// Everything on the processor, the matrices in this form.
+    pub fn on_cpu(form: Form) -> Self {
+        Self {
+            form,
+            ..Self::default()
+        }
+    }
+
+    /// The first of `n_layers` that lies on the device.
+    pub(super) fn first_device_layer(&self, n_layers: usize) -> usize {
+        if self.device.is_cpu() {
+            return n_layers;
+        }
+        n_layers.saturating_sub(self.n_device_layers)
+    }
+}

@@ -1,0 +1,465 @@
+//! The layers of a network that lie on one device, with the buffers and caches they need there.
+
+use candle_core::{InplaceOp2, Tensor};
+use ingle_kernels::{AttentionArgs, KvShape, Output, Part, RopeTable, Team};
+
+use super::batch::Batch;
+use super::config::ModelConfig;
+#[cfg(feature = "cuda")]
+use super::cuda::StepMemory;
+use super::device::Device;
+use super::error::Error;
+use super::inputs::Inputs;
+use super::memory::Limits;
+#[cfg(feature = "cuda")]
+use super::ops::DeviceLinear;
+use super::ops::{
+    Embed, Gather, Linear, PagedAttention, Place, PutColumns, Quantize, RmsNorm, Rope, SiluMul,
+    TakeRows, WriteKv,
+};
+use super::vector::Vector;
+use super::weight_matrix::{LibraryMatrix, WeightMatrix};
+use super::weights::Layer;
+use super::workspace::{Workspace, kv_cache};
+use super::{BLOCK_LEN, config};
+
+/// Layers that follow each other on one device.
+#[derive(Debug)]
+pub(super) struct Stage {
+    config: ModelConfig,
+    limits: Limits,
+    device: Device,
+    layers: Vec<Layer>,
+    workspace: Workspace,
+    /// One tensor of bytes a layer: the blocks of keys, then those of values.
+    kv_cache: Vec<Tensor>,
+    rope: RopeTable,
+    /// The table's values on the GPU.
+    #[cfg(feature = "cuda")]
+    turns: Vector,
+    #[cfg(feature = "cuda")]
+    step_memory: Option<StepMemory>,
+}
+
+/// What stands before the first layer and behind the last, where the stage has those.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub(super) embedding: Option<&'a WeightMatrix>,
+    /// The norm, and the matrix of the logits.
+    pub(super) output: Option<(&'a Vector, &'a WeightMatrix)>,
+}
+
+/// One step: the tokens, and the right to compute.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    place: Place<'a>,
+    args: AttentionArgs<'a>,
+    inputs: Inputs<'a>,
+}
+
+impl<'a> Step<'a> {
+    /// All of the step's tokens.
+    fn rows(&self) -> Rows<'a> {
+        Rows {
+            place: self.place,
+            n_tokens: self.inputs.token_ids.host.len(),
+        }
+    }
+}
+
+/// How many rows an operation takes, and the right to compute.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    place: Place<'a>,
+    n_tokens: usize,
+}
+
+impl Stage {
+    pub(super) fn new(
+        config: &ModelConfig,
+        layers: Vec<Layer>,
+        limits: &Limits,
+        rope_factors: Option<&[f32]>,
+        device: Device,
+    ) -> Result<Self, Error> {
+        let rope = rope_table(config, limits, rope_factors)?;
+        let on = device.candle();
+        let caches = layers.iter().map(|_| kv_cache(config, limits, &on));
+        Ok(Self {
+            config: config.clone(),
+            limits: *limits,
+            workspace: Workspace::new(config, limits, &on)?,
+            kv_cache: caches.collect::<Result<_, _>>()?,
+            layers,
+            #[cfg(feature = "cuda")]
+            turns: match device.is_cpu() {
+                // The table itself is read.
+                true => Vector::new(Vec::new(), &device)?,
+                false => Vector::new(rope.values().to_vec(), &device)?,
+            },
+            rope,
+            #[cfg(feature = "cuda")]
+            step_memory: match &device {
+                Device::Cpu => None,
+                Device::Cuda(gpu) => Some(StepMemory::new(gpu)?),
+            },
+            device,
+        })
+    }
+
+    /// The residual stream.
+    pub(super) fn state(&self) -> &Tensor {
+        &self.workspace.state
+    }
+
+    /// The logits of the last step.
+    pub(super) fn logits(&self) -> &Tensor {
+        &self.workspace.logits
+    }
+
+    /// Begins with what an earlier stage computed.
+    pub(super) fn take_state(&self, values: &[f32]) -> Result<(), Error> {
+        Ok(self.state().inplace_op1(&TakeRows { values })?)
+    }
+
+    /// Computes a step: on the processor in a turn of `team`, on a GPU as soon as it comes to it.
+    pub(super) fn forward(&mut self, team: &Team, batch: &Batch, ends: Ends<'_>) -> Result<(), Error> {
+        let block_tables: Vec<&[u32]> = batch.block_tables.iter().map(Vec::as_slice).collect();
+        let shape = self.kv_shape();
+        let args = AttentionArgs {
+            shape,
+            n_heads: self.config.n_heads,
+            scale: 1.0 / (shape.head_dim as f32).sqrt(),
+            sliding_window: self.config.sliding_window,
+            positions: &batch.positions,
+            cu_seqlens: &batch.cu_seqlens,
+            block_tables: &block_tables,
+        };
+        match self.device.clone() {
+            Device::Cpu => {
+                let turn = team.take_turn();
+                self.run(
+                    Step {
+                        place: Place::Cpu(&turn),
+                        args,
+                        inputs: Inputs::on_host(batch),
+                    },
+                    ends,
+                )
+            }
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => {
+                let Some(mut memory) = self.step_memory.take() else {
+                    return Err(candle_core::Error::msg("the stage has no memory for steps").into());
+                };
+                let inputs = memory.upload(&gpu, batch, &args, self.limits.n_blocks);
+                let done = inputs.and_then(|inputs| {
+                    let place = Place::Cuda(gpu.launcher());
+                    self.run(Step { place, args, inputs }, ends)
+                });
+                self.step_memory = Some(memory);
+                done
+            }
+        }
+    }
+
+    fn run(&self, step: Step<'_>, ends: Ends<'_>) -> Result<(), Error> {
+        let space = &self.workspace;
+        if let Some(embedding) = ends.embedding {
+            space.state.inplace_op1(&Embed {
+                place: step.place,
+                embedding,
+                token_ids: step.inputs.token_ids,
+            })?;
+        }
+        for (layer, cache) in self.layers.iter().zip(&self.kv_cache) {
+            self.attend(step, layer, cache)?;
+            self.feed_forward(step, layer)?;
+        }
+        match ends.output {
+            Some((norm, matrix)) => self.compute_logits(step, norm, matrix),
+            None => Ok(()),
+        }
+    }
+
+    /// Attention over the sequence so far, added to the residual stream.
+    fn attend(&self, step: Step<'_>, layer: &Layer, cache: &Tensor) -> Result<(), Error> {
+        let Step {
+            place,
+            args,
+            inputs,
+        } = step;
+        let space = &self.workspace;
+        let shape = args.shape;
+        let first_key = args.n_heads * shape.head_dim;
+        let stride = first_key + 2 * shape.n_kv_heads * shape.head_dim;
+        let projections = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
+        self.normalise(step, &layer.attn_norm, &projections)?;
+        self.project(step, &space.normed, &projections, &space.qkv)?;
+        // Keys follow queries.
+        space.qkv.inplace_op1(&Rope {
+            place,
+            n_heads: args.n_heads + shape.n_kv_heads,
+            #[cfg(feature = "cuda")]
+            head_dim: shape.head_dim,
+            stride,
+            positions: inputs.positions,
+            table: &self.rope,
+            #[cfg(feature = "cuda")]
+            turns: &self.turns,
+        })?;
+        let write = WriteKv {
+            place,
+            shape,
+            stride,
+            first_key,
+            slot_mapping: inputs.slot_mapping,
+        };
+        cache.inplace_op2(&space.qkv, &write)?;
+        let attention = PagedAttention {
+            place,
+            args,
+            stride,
+            #[cfg(feature = "cuda")]
+            on_gpu: inputs.attention,
+        };
+        space.attended.inplace_op3(&space.qkv, cache, &attention)?;
+        self.quantize(step.rows(), &space.attended, &[&layer.attn_output])?;
+        self.add(step, &space.attended, &layer.attn_output)
+    }
+
+    /// The gated feed-forward layer, added to the residual stream.
+    fn feed_forward(&self, step: Step<'_>, layer: &Layer) -> Result<(), Error> {
+        let space = &self.workspace;
+        let projections = [&layer.ffn_gate, &layer.ffn_up];
+        self.normalise(step, &layer.ffn_norm, &projections)?;
+        self.project(step, &space.normed, &projections, &space.gate_up)?;
+        let rows = step.rows();
+        let product = SiluMul {
+            place: rows.place,
+            n_tokens: rows.n_tokens,
+            n: self.config.n_ff,
+        };
+        let down = [&layer.ffn_down];
+        self.make(rows, &product, &space.gate_up, &space.gated, &down)?;
+        self.add(step, &space.gated, &layer.ffn_down)
+    }
+
+    /// The logits of the rows that are wanted.
+    fn compute_logits(
+        &self,
+        step: Step<'_>,
+        norm: &Vector,
+        output: &WeightMatrix,
+    ) -> Result<(), Error> {
+        let space = &self.workspace;
+        let rows = step.inputs.logit_rows;
+        if rows.host.is_empty() {
+            return Ok(());
+        }
+        let pick = Gather {
+            place: step.place,
+            rows,
+            row_len: self.config.n_embd,
+            n_rows: step.rows().n_tokens,
+        };
+        space.picked.inplace_op2(&space.state, &pick)?;
+        let picked = Rows {
+            place: step.place,
+            n_tokens: rows.host.len(),
+        };
+        let norm = self.norm(picked, norm);
+        let (from, to) = (&space.picked, &space.picked_normed);
+        self.make(picked, &norm, from, to, &[output])?;
+        self.multiply(picked, to, &[output], &space.logits, Output::Write)
+    }
+
+    fn norm<'a>(&self, Rows { place, n_tokens }: Rows<'a>, weight: &'a Vector) -> RmsNorm<'a> {
+        RmsNorm {
+            place,
+            n_tokens,
+            weight,
+            eps: self.config.rms_norm_eps,
+        }
+    }
+
+    /// Normalises the residual stream, in the forms that the matrices take.
+    fn normalise(
+        &self,
+        step: Step<'_>,
+        weight: &Vector,
+        matrices: &[&WeightMatrix],
+    ) -> Result<(), Error> {
+        let norm = self.norm(step.rows(), weight);
+        let space = &self.workspace;
+        self.make(step.rows(), &norm, &space.state, &space.normed, matrices)
+    }
+
+    /// Computes rows from `x` into the words, into `floats`, or into both, as the matrices take them.
+    fn make(
+        &self,
+        rows: Rows<'_>,
+        op: &impl InplaceOp2,
+        x: &Tensor,
+        floats: &Tensor,
+        matrices: &[&WeightMatrix],
+    ) -> Result<(), Error> {
+        let takes_quantized = |matrix: &&WeightMatrix| matrix.takes_quantized();
+        let as_it_makes = rows.place.quantizes_as_it_makes();
+        if as_it_makes && matrices.iter().any(takes_quantized) {
+            self.workspace.words.inplace_op2(x, op)?;
+        }
+        if !(as_it_makes && matrices.iter().all(takes_quantized)) {
+            floats.inplace_op2(x, op)?;
+        }
+        if as_it_makes {
+            return Ok(());
+        }
+        self.quantize(rows, floats, matrices)
+    }
+
+    /// Quantises `x` if one of the matrices takes it so.
+    fn quantize(
+        &self,
+        Rows { place, n_tokens }: Rows<'_>,
+        x: &Tensor,
+        matrices: &[&WeightMatrix],
+    ) -> Result<(), Error> {
+        if let Some(matrix) = matrices.iter().find(|matrix| matrix.takes_quantized()) {
+            let k = matrix.k();
+            let quantize = Quantize { place, n_tokens, k };
+            self.workspace.words.inplace_op2(x, &quantize)?;
+        }
+        Ok(())
+    }
+
+    /// Multiplies by matrices whose results stand side by side.
+    fn project(
+        &self,
+        step: Step<'_>,
+        x: &Tensor,
+        matrices: &[&WeightMatrix],
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        self.multiply(step.rows(), x, matrices, out, Output::Write)
+    }
+
+    /// Adds a product to the residual stream.
+    fn add(&self, step: Step<'_>, x: &Tensor, matrix: &WeightMatrix) -> Result<(), Error> {
+        let state = &self.workspace.state;
+        self.multiply(step.rows(), x, &[matrix], state, Output::Add)
+    }
+
+    /// Multiplies `x`, or the words made from it, by each matrix.
+    fn multiply(
+        &self,
+        rows: Rows<'_>,
+        x: &Tensor,
+        matrices: &[&WeightMatrix],
+        out: &Tensor,
+        output: Output,
+    ) -> Result<(), Error> {
+        let stride = matrices.iter().map(|matrix| matrix.n()).sum();
+        let mut column = 0;
+        let mut parts = [Vec::new(), Vec::new()];
+        for &matrix in matrices {
+            match matrix {
+                WeightMatrix::Own(matrix) => {
+                    let takes_quantized = usize::from(matrix.takes_quantized());
+                    parts[takes_quantized].push(Part { matrix, column });
+                }
+                WeightMatrix::Library(matrix) => {
+                    let put = PutColumns {
+                        place: rows.place,
+                        n: matrix.n(),
+                        column,
+                        stride,
+                        n_tokens: rows.n_tokens,
+                        output,
+                    };
+                    self.multiply_with_library(matrix, x, out, &put)?;
+                }
+            }
+            column += matrix.n();
+        }
+        for (parts, x) in parts.iter().zip([x, &self.workspace.words]) {
+            if !parts.is_empty() {
+                let linear = Linear {
+                    place: rows.place,
+                    parts,
+                    stride,
+                    n_tokens: rows.n_tokens,
+                    output,
+                };
+                out.inplace_op2(x, &linear)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Multiplies by a matrix in the tensor library's hands: by its product, or by our kernel there.
+    fn multiply_with_library(
+        &self,
+        matrix: &LibraryMatrix,
+        x: &Tensor,
+        out: &Tensor,
+        put: &PutColumns<'_>,
+    ) -> Result<(), Error> {
+        #[cfg(feature = "cuda")]
+        if matrix.by_our_kernel() {
+            let linear = DeviceLinear {
+                place: put.place,
+                matrix,
+                column: put.column,
+                stride: put.stride,
+                n_tokens: put.n_tokens,
+                output: put.output,
+            };
+            let x = match matrix.takes_quantized() {
+                true => &self.workspace.words,
+                false => x,
+            };
+            return Ok(out.inplace_op2(x, &linear)?);
+        }
+        let product = matrix.multiply(x, put.n_tokens)?;
+        Ok(out.inplace_op2(&product, put)?)
+    }
+
+    fn kv_shape(&self) -> KvShape {
+        KvShape {
+            n_kv_heads: self.config.n_kv_heads,
+            head_dim: self.config.head_dim,
+            block_len: BLOCK_LEN,
+            kv_type: self.limits.kv_type,
+        }
+    }
+}
+
+fn rope_table(
+    config: &ModelConfig,
+    limits: &Limits,
+    factors: Option<&[f32]>,
+) -> Result<RopeTable, Error> {
+    let config::Rope { base, dim, scale } = config.rope;
+    let factors: Vec<f32> = match factors {
+        Some(factors) => factors.iter().map(|factor| factor * scale).collect(),
+        None => vec![scale; dim / 2],
+    };
+    if let Some(factor) = factors
+        .iter()
+        .find(|factor| **factor <= 0.0 || factor.is_nan())
+    {
+        return Err(Error::Key {
+            key: "rope_freqs.weight".to_owned(),
+            value: factor.to_string(),
+            must_be: "above 0".to_owned(),
+        });
+    }
+    let n_positions = limits.n_positions(config);
+    RopeTable::new(config.head_dim, dim, base, Some(&factors), n_positions).map_err(|problem| {
+        Error::Matrix {
+            name: "rope_freqs.weight".to_owned(),
+            problem,
+        }
+    })
+}
