@@ -103,9 +103,8 @@ class Battery:
                            [self.args.ingle, *flags, "bench", "engine", "-m", self.model, "-p", "512", "-n", "64",
                             "-r", "3", "-b", batches, "--chunk", "512", "--json"], 120)
         report = json.loads(out)
-        for sample in report["points"]:
-            rate = sample["tokens_per_second"]
-            rate = rate["median"] if isinstance(rate, dict) else rate
+        for sample in report["results"]:
+            rate = sample["tokens_per_second"]["median"]
             line = f"{rate:.0f} tok/s"
             if sample["test"] == "decode" and hasattr(self, "copy"):
                 read = rate / sample["batch"] * MODEL_BYTES_A_TOKEN / self.copy
@@ -117,9 +116,8 @@ class Battery:
         for tokens in (2048, 8192):
             out = self.command(f"prompt-{tokens}", [self.args.ingle, "bench", "engine", "-m", self.model, "-p", str(tokens),
                                                     "-n", "0", "-r", "2", "--chunk", "512", "--json"], 60)
-            for sample in json.loads(out)["points"]:
-                rate = sample["tokens_per_second"]
-                rate = rate["median"] if isinstance(rate, dict) else rate
+            for sample in json.loads(out)["results"]:
+                rate = sample["tokens_per_second"]["median"]
                 self.row(f"{sample['test']} {sample['tokens']}", f"{rate:.0f} tok/s")
 
     def served(self):

@@ -29,25 +29,35 @@ fn compile() -> Result<(), String> {
         println!("cargo::rerun-if-changed={}", source.path().display());
     }
     let out = env::var_os("OUT_DIR").ok_or("cargo names no OUT_DIR")?;
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| DEFAULT_CAPABILITY.to_owned());
+    let capability = env::var_os("CUDA_COMPUTE_CAP").unwrap_or_else(|| DEFAULT_CAPABILITY.into());
+    let capability = capability.to_string_lossy();
     let nvcc = nvcc();
     let output = Command::new(&nvcc)
         .args(["-std=c++17", "-O3", "-fatbin"])
-        .arg(format!("-gencode=arch=compute_{capability},code=sm_{capability}"))
-        .arg(format!("-gencode=arch=compute_{capability},code=compute_{capability}"))
+        .arg(format!(
+            "-gencode=arch=compute_{capability},code=sm_{capability}"
+        ))
+        .arg(format!(
+            "-gencode=arch=compute_{capability},code=compute_{capability}"
+        ))
         .arg(folder.join("kernels.cu"))
         .arg("-o")
         .arg(Path::new(&out).join("kernels.fatbin"))
         .output()
         .map_err(|error| {
             let nvcc = nvcc.display();
-            format!("{nvcc}: {error}: run kernels/cuda/toolchain.sh and set CUDA_HOME to what it prints")
+            format!(
+                "{nvcc}: {error}: run kernels/cuda/toolchain.sh and set CUDA_HOME to what it prints"
+            )
         })?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("nvcc does not compile cuda/kernels.cu: {}", said.trim().replace('\n', " / ")))
+    Err(format!(
+        "nvcc does not compile cuda/kernels.cu: {}",
+        said.trim().replace('\n', " / ")
+    ))
 }
 
 fn nvcc() -> PathBuf {

@@ -87,6 +87,7 @@ static __device__ __forceinline__ void score(const AttentionArgs &args, const At
         // Nobody's blocks are not in the table.
         if (first < memory.end && first + BLOCK_LEN > memory.begin) {
             const uint8_t *part = part_of<IS_INT8>(args, unit, span, block, false);
+#pragma unroll 4
             for (uint32_t dim = 0; dim < args.head_dim; ++dim) {
                 float key = kv_value<IS_INT8>(part, dim * BLOCK_LEN + lane);
 #pragma unroll
@@ -208,7 +209,7 @@ static __device__ __forceinline__ void paged_attention(const AttentionArgs &args
 }
 
 #define PAGED_ATTENTION(name, IS_INT8)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(128)                                                                          \
+    extern "C" __global__ void __launch_bounds__(128, 7)                                                                       \
         paged_attention_##name(const float *q, const uint8_t *cache, const uint32_t *positions, const uint32_t *tables,        \
                                const AttentionUnit *units, uint64_t half_bytes, uint32_t stride, uint32_t n_kv_heads,          \
                                uint32_t group_heads, uint32_t head_dim, uint32_t window, float scale, float *out,              \

@@ -54,7 +54,10 @@ fn ask(program: &Path) -> Result<(), String> {
     let err = said(child.stderr.as_mut().map(|pipe| pipe as &mut dyn Read));
     if !ended {
         let last = err.lines().rfind(|line| !line.trim().is_empty());
-        return Err(format!("{NAME} fails: {}", last.unwrap_or("it says nothing")));
+        return Err(format!(
+            "{NAME} fails: {}",
+            last.unwrap_or("it says nothing")
+        ));
     }
     let answer: Value = serde_json::from_str(&out)
         .map_err(|_| format!("{NAME} is of another version: it does not say what it found"))?;
@@ -78,7 +81,9 @@ fn wait(child: &mut Child, patience: Duration) -> Result<bool, String> {
                 // And nothing is left of it.
                 let _ = child.wait();
                 let seconds = patience.as_secs_f32();
-                return Err(format!("{NAME} does not say within {seconds} s what GPU there is"));
+                return Err(format!(
+                    "{NAME} does not say within {seconds} s what GPU there is"
+                ));
             }
             Err(error) => return Err(format!("{NAME} cannot be waited for: {error}")),
         }
@@ -89,7 +94,9 @@ fn wait(child: &mut Child, patience: Duration) -> Result<bool, String> {
 #[cfg(unix)]
 fn become_it(program: &Path) -> String {
     use std::os::unix::process::CommandExt;
-    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    let error = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .exec();
     format!("{NAME} does not start: {error}")
 }
 
@@ -107,7 +114,10 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let begun = Instant::now();
         let reason = wait(&mut child, Duration::from_millis(50)).unwrap_err();
-        assert_eq!(reason, "ingle-cuda does not say within 0.05 s what GPU there is");
+        assert_eq!(
+            reason,
+            "ingle-cuda does not say within 0.05 s what GPU there is"
+        );
         assert!(begun.elapsed() < Duration::from_secs(30));
         assert!(child.try_wait().unwrap().is_some());
     }

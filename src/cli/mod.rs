@@ -232,11 +232,7 @@ fn flags(cli: &Cli) -> Flags {
     flags
 }
 
-async fn run_verb(
-    verb: Verb,
-    config: Config,
-    gpu: Option<Choice>,
-) -> anyhow::Result<()> {
+async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Result<()> {
     match verb {
         Verb::Run(args) => Box::pin(run::run(args, config, gpu)).await,
         Verb::Serve(args) => Box::pin(serve::serve(&args.models, config, gpu)).await,

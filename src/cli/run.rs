@@ -75,11 +75,7 @@ pub(super) struct RunArgs {
 pub(super) struct Interrupted;
 
 /// Runs the verb.
-pub(super) async fn run(
-    args: RunArgs,
-    config: Config,
-    gpu: Option<Choice>,
-) -> anyhow::Result<()> {
+pub(super) async fn run(args: RunArgs, config: Config, gpu: Option<Choice>) -> anyhow::Result<()> {
     let prompt = if args.prompt.is_empty() {
         piped_prompt()?
     } else {

@@ -30,7 +30,7 @@ impl Driver {
         let context = catch_unwind(|| CudaContext::new(ordinal)).map_err(|_| Error::Gpu {
             what: format!("GPU {ordinal} cannot be used: the driver is too old for this program"),
         })?;
-        let context = context.map_err(|error| failed(&format!("GPU {ordinal}"), &error))?;
+        let context = context.map_err(|error| failed(&format!("GPU {ordinal}"), error))?;
         Ok(Self { ordinal, context })
     }
 
@@ -42,25 +42,28 @@ impl Driver {
     /// What it is called.
     pub(super) fn name(&self) -> Result<String, Error> {
         let name = self.context.name();
-        name.map_err(|error| failed(&self.name_of(), &error))
+        name.map_err(|error| failed(&self.name_of(), error))
     }
 
     /// Its memory: what is free, and all of it. Units: bytes.
     pub(super) fn memory(&self) -> Result<(u64, u64), Error> {
         let memory = self.context.mem_get_info();
-        let (free, total) = memory.map_err(|error| failed(&self.name_of(), &error))?;
+        let (free, total) = memory.map_err(|error| failed(&self.name_of(), error))?;
         Ok((free as u64, total as u64))
     }
 }
 
 /// What the driver says, as a sentence.
-fn failed(gpu: &str, error: &DriverError) -> Error {
+fn failed(gpu: &str, error: DriverError) -> Error {
     let name = error.error_name().map(|name| name.to_string_lossy());
     let said = error.error_string().map(|said| said.to_string_lossy());
     let what = match (name, said) {
         (Ok(name), Ok(said)) => format!("{gpu} cannot be used: {said} ({name})"),
         // Without a driver there are no words for it either.
-        _ => format!("{gpu} cannot be used: the driver gives error {}", error.0 as u32),
+        _ => format!(
+            "{gpu} cannot be used: the driver gives error {}",
+            error.0 as u32
+        ),
     };
     Error::Gpu { what }
 }
@@ -85,7 +88,7 @@ pub(super) fn driver_error(error: &candle_core::Error) -> Option<Error> {
     if code.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
         return Some(Error::GpuMemory);
     }
-    Some(failed("the GPU", &code))
+    Some(failed("the GPU", code))
 }
 
 /// The driver's error as the tensor library's.

@@ -73,12 +73,18 @@ impl Memory {
         let share = |n_layers: usize| Self {
             weights_bytes: 0,
             kv_bytes: bytes(kv_bytes(config, limits).saturating_mul(n_layers), 1),
-            workspace_bytes: if n_layers > 0 { whole.workspace_bytes } else { 0 },
+            workspace_bytes: if n_layers > 0 {
+                whole.workspace_bytes
+            } else {
+                0
+            },
         };
         let (mut host, mut device) = (share(n_host_layers), share(n_device_layers));
         // The logits' copy and the table of positions stay on the host in any case.
         host.workspace_bytes = whole.workspace_bytes;
-        device.workspace_bytes = device.workspace_bytes.saturating_add(bytes(PARTIAL_VALUES, 4));
+        device.workspace_bytes = device
+            .workspace_bytes
+            .saturating_add(bytes(PARTIAL_VALUES, 4));
         for tensor in gguf.tensors() {
             let is_on_device = match layer_of(&tensor.name) {
                 Some(layer) => layer >= n_host_layers,

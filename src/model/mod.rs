@@ -142,7 +142,9 @@ fn copy_to_host(buffer: &Tensor, n_values: usize, host: &mut Vec<f32>) -> Result
             storage.device.memcpy_dtoh(&values, host)?;
         }
         _ => {
-            return Err(candle_core::Error::msg("the logits are on no device that is built").into());
+            return Err(
+                candle_core::Error::msg("the logits are on no device that is built").into(),
+            );
         }
     }
     Ok(())

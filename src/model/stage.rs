@@ -92,10 +92,11 @@ impl Stage {
             kv_cache: caches.collect::<Result<_, _>>()?,
             layers,
             #[cfg(feature = "cuda")]
-            turns: match device.is_cpu() {
+            turns: if device.is_cpu() {
                 // The table itself is read.
-                true => Vector::new(Vec::new(), &device)?,
-                false => Vector::new(rope.values().to_vec(), &device)?,
+                Vector::new(Vec::new(), &device)?
+            } else {
+                Vector::new(rope.values().to_vec(), &device)?
             },
             rope,
             #[cfg(feature = "cuda")]
@@ -123,7 +124,12 @@ impl Stage {
     }
 
     /// Computes a step: on the processor in a turn of `team`, on a GPU as soon as it comes to it.
-    pub(super) fn forward(&mut self, team: &Team, batch: &Batch, ends: Ends<'_>) -> Result<(), Error> {
+    pub(super) fn forward(
+        &mut self,
+        team: &Team,
+        batch: &Batch,
+        ends: Ends<'_>,
+    ) -> Result<(), Error> {
         let block_tables: Vec<&[u32]> = batch.block_tables.iter().map(Vec::as_slice).collect();
         let shape = self.kv_shape();
         let args = AttentionArgs {
@@ -139,7 +145,7 @@ impl Stage {
             Device::Cpu => {
                 let turn = team.take_turn();
                 self.run(
-                    Step {
+                    &Step {
                         place: Place::Cpu(&turn),
                         args,
                         inputs: Inputs::on_host(batch),
@@ -155,7 +161,14 @@ impl Stage {
                 let inputs = memory.upload(&gpu, batch, &args, self.limits.n_blocks);
                 let done = inputs.and_then(|inputs| {
                     let place = Place::Cuda(gpu.launcher());
-                    self.run(Step { place, args, inputs }, ends)
+                    self.run(
+                        &Step {
+                            place,
+                            args,
+                            inputs,
+                        },
+                        ends,
+                    )
                 });
                 self.step_memory = Some(memory);
                 done
@@ -163,7 +176,7 @@ impl Stage {
         }
     }
 
-    fn run(&self, step: Step<'_>, ends: Ends<'_>) -> Result<(), Error> {
+    fn run(&self, step: &Step<'_>, ends: Ends<'_>) -> Result<(), Error> {
         let space = &self.workspace;
         if let Some(embedding) = ends.embedding {
             space.state.inplace_op1(&Embed {
@@ -183,12 +196,12 @@ impl Stage {
     }
 
     /// Attention over the sequence so far, added to the residual stream.
-    fn attend(&self, step: Step<'_>, layer: &Layer, cache: &Tensor) -> Result<(), Error> {
+    fn attend(&self, step: &Step<'_>, layer: &Layer, cache: &Tensor) -> Result<(), Error> {
         let Step {
             place,
             args,
             inputs,
-        } = step;
+        } = *step;
         let space = &self.workspace;
         let shape = args.shape;
         let first_key = args.n_heads * shape.head_dim;
@@ -229,7 +242,7 @@ impl Stage {
     }
 
     /// The gated feed-forward layer, added to the residual stream.
-    fn feed_forward(&self, step: Step<'_>, layer: &Layer) -> Result<(), Error> {
+    fn feed_forward(&self, step: &Step<'_>, layer: &Layer) -> Result<(), Error> {
         let space = &self.workspace;
         let projections = [&layer.ffn_gate, &layer.ffn_up];
         self.normalise(step, &layer.ffn_norm, &projections)?;
@@ -248,7 +261,7 @@ impl Stage {
     /// The logits of the rows that are wanted.
     fn compute_logits(
         &self,
-        step: Step<'_>,
+        step: &Step<'_>,
         norm: &Vector,
         output: &WeightMatrix,
     ) -> Result<(), Error> {
@@ -286,7 +299,7 @@ impl Stage {
     /// Normalises the residual stream, in the forms that the matrices take.
     fn normalise(
         &self,
-        step: Step<'_>,
+        step: &Step<'_>,
         weight: &Vector,
         matrices: &[&WeightMatrix],
     ) -> Result<(), Error> {
@@ -336,7 +349,7 @@ impl Stage {
     /// Multiplies by matrices whose results stand side by side.
     fn project(
         &self,
-        step: Step<'_>,
+        step: &Step<'_>,
         x: &Tensor,
         matrices: &[&WeightMatrix],
         out: &Tensor,
@@ -345,7 +358,7 @@ impl Stage {
     }
 
     /// Adds a product to the residual stream.
-    fn add(&self, step: Step<'_>, x: &Tensor, matrix: &WeightMatrix) -> Result<(), Error> {
+    fn add(&self, step: &Step<'_>, x: &Tensor, matrix: &WeightMatrix) -> Result<(), Error> {
         let state = &self.workspace.state;
         self.multiply(step.rows(), x, &[matrix], state, Output::Add)
     }
@@ -377,7 +390,12 @@ impl Stage {
                         n_tokens: rows.n_tokens,
                         output,
                     };
-                    self.multiply_with_library(matrix, x, out, &put)?;
+                    let x = if matrix.takes_quantized() {
+                        &self.workspace.words
+                    } else {
+                        x
+                    };
+                    multiply_with_library(matrix, x, out, &put)?;
                 }
             }
             column += matrix.n();
@@ -397,34 +415,6 @@ impl Stage {
         Ok(())
     }
 
-    /// Multiplies by a matrix in the tensor library's hands: by its product, or by our kernel there.
-    fn multiply_with_library(
-        &self,
-        matrix: &LibraryMatrix,
-        x: &Tensor,
-        out: &Tensor,
-        put: &PutColumns<'_>,
-    ) -> Result<(), Error> {
-        #[cfg(feature = "cuda")]
-        if matrix.by_our_kernel() {
-            let linear = DeviceLinear {
-                place: put.place,
-                matrix,
-                column: put.column,
-                stride: put.stride,
-                n_tokens: put.n_tokens,
-                output: put.output,
-            };
-            let x = match matrix.takes_quantized() {
-                true => &self.workspace.words,
-                false => x,
-            };
-            return Ok(out.inplace_op2(x, &linear)?);
-        }
-        let product = matrix.multiply(x, put.n_tokens)?;
-        Ok(out.inplace_op2(&product, put)?)
-    }
-
     fn kv_shape(&self) -> KvShape {
         KvShape {
             n_kv_heads: self.config.n_kv_heads,
@@ -433,6 +423,29 @@ impl Stage {
             kv_type: self.limits.kv_type,
         }
     }
+}
+
+/// Multiplies by a matrix in the tensor library's hands: by its product, or by our kernel there.
+fn multiply_with_library(
+    matrix: &LibraryMatrix,
+    x: &Tensor,
+    out: &Tensor,
+    put: &PutColumns<'_>,
+) -> Result<(), Error> {
+    #[cfg(feature = "cuda")]
+    if matrix.by_our_kernel() {
+        let linear = DeviceLinear {
+            place: put.place,
+            matrix,
+            column: put.column,
+            stride: put.stride,
+            n_tokens: put.n_tokens,
+            output: put.output,
+        };
+        return Ok(out.inplace_op2(x, &linear)?);
+    }
+    let product = matrix.multiply(x, put.n_tokens)?;
+    Ok(out.inplace_op2(&product, put)?)
 }
 
 fn rope_table(

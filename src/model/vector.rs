@@ -12,6 +12,10 @@ pub(super) struct Vector {
 
 impl Vector {
     /// Copies the values to `device`, if that is a GPU.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(clippy::unnecessary_wraps, reason = "a GPU may have no memory")
+    )]
     pub(super) fn new(host: Vec<f32>, device: &Device) -> candle_core::Result<Self> {
         Ok(Self {
             #[cfg(feature = "cuda")]
@@ -41,7 +45,8 @@ impl Vector {
         on: &ingle_kernels::cuda::Launcher,
     ) -> candle_core::Result<ingle_kernels::cuda::DeviceSlice<'_, f32>> {
         let values = self.device.as_ref();
-        let values = values.ok_or_else(|| candle_core::Error::msg("values lie on the host only"))?;
+        let values =
+            values.ok_or_else(|| candle_core::Error::msg("values lie on the host only"))?;
         Ok(on.slice(values))
     }
 }

@@ -68,9 +68,10 @@ impl Weights {
         let (n_embd, n_vocab) = (config.n_embd, config.n_vocab);
         let first_device_layer = placement.first_device_layer(config.n_layers);
         let place = |finder: &mut Finder<'_, '_>, is_on_device: bool| {
-            finder.device = match is_on_device {
-                true => placement.device.clone(),
-                false => Device::Cpu,
+            finder.device = if is_on_device {
+                placement.device.clone()
+            } else {
+                Device::Cpu
             };
         };
         place(&mut finder, first_device_layer == 0);

@@ -298,9 +298,7 @@ impl Actor {
         };
         let loader = Arc::clone(&self.loader);
         let work = tokio::task::spawn_blocking(move || {
-            loader
-                .load(*prepared, granted, &reporter)
-                .map(Arc::new)
+            loader.load(*prepared, granted, &reporter).map(Arc::new)
         });
         self.tasks.spawn(async move {
             let result = work.await.unwrap_or_else(|error| Err(panicked(error)));

@@ -80,7 +80,10 @@ impl GpuPlace {
 
     /// Opens it for one model.
     pub(super) fn open(&self) -> Result<Device, Error> {
-        self.options.gpu.open().inspect_err(|error| self.fail(error))
+        self.options
+            .gpu
+            .open()
+            .inspect_err(|error| self.fail(error))
     }
 
     /// How it does.
@@ -107,7 +110,10 @@ impl GpuPlace {
             return;
         }
         let reason = error.to_string();
-        tracing::warn!(reason, "the GPU is not used any more: the processor computes");
+        tracing::warn!(
+            reason,
+            "the GPU is not used any more: the processor computes"
+        );
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(reason);
     }

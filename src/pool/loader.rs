@@ -123,11 +123,7 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) fn new(
-        names: Arc<Names>,
-        options: PoolOptions,
-        gpu: Option<Arc<GpuPlace>>,
-    ) -> Self {
+    pub(super) fn new(names: Arc<Names>, options: PoolOptions, gpu: Option<Arc<GpuPlace>>) -> Self {
         let PoolOptions {
             fetch_permit,
             team,

@@ -220,9 +220,8 @@ mod tests {
         };
         let (least, wanted) = block_counts(100, 32);
         assert_eq!((least, wanted), (4, 8));
-        let granted = |host, device| {
-            blocks_within(size(least), size(wanted), Bytes { host, device })
-        };
+        let granted =
+            |host, device| blocks_within(size(least), size(wanted), Bytes { host, device });
         let within = |host| granted(host, u64::MAX);
         assert_eq!(within(0), 4);
         // The scarcer memory counts.

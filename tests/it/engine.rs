@@ -32,7 +32,14 @@ fn start(n_blocks: usize, options: EngineOptions) -> Engine {
         kv_type: KvType::F16,
     };
     let team = Team::new(NonZeroUsize::new(2).unwrap(), Isa::detect());
-    let model = Model::load(&gguf, &config, limits, &Placement::default(), team, &mut |_, _| {});
+    let model = Model::load(
+        &gguf,
+        &config,
+        limits,
+        &Placement::default(),
+        team,
+        &mut |_, _| {},
+    );
     let model = model.unwrap();
     Engine::start(model, "smollm2", options).unwrap()
 }

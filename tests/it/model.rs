@@ -9,9 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ingle::gguf::Gguf;
-use ingle::model::{
-    BLOCK_LEN, Batch, Error, Form, KvType, Limits, Model, ModelConfig, Placement,
-};
+use ingle::model::{BLOCK_LEN, Batch, Error, Form, KvType, Limits, Model, ModelConfig, Placement};
 use ingle_kernels::{Isa, Team};
 
 use crate::gguf_file::{GgufFile, TinyLlama};

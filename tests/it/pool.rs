@@ -9,9 +9,7 @@ use ingle::catalog::{Catalog, Store};
 use ingle::chat::Sampling;
 use ingle::engine::{EngineOptions, Event, GenerateRequest};
 use ingle::model::KvType;
-use ingle::pool::{
-    Bytes, Lease, LoadEvent, LoadStage, ModelState, Pool, PoolError, PoolOptions,
-};
+use ingle::pool::{Bytes, Lease, LoadEvent, LoadStage, ModelState, Pool, PoolError, PoolOptions};
 use ingle_kernels::{Isa, Team};
 use tempfile::TempDir;
 use tokio::sync::broadcast::Receiver;

@@ -218,7 +218,7 @@ pub fn paged_attention<'a>(
         dim(shape.head_dim)?,
         window,
         Arg::F32(args.scale),
-        (&buffers.out).into(),
+        Arg::Address(buffers.out.address),
         partials,
         states,
     ];
@@ -235,7 +235,7 @@ pub fn paged_attention<'a>(
             dim(args.group_heads())?,
             dim(shape.head_dim)?,
             window,
-            (&buffers.out).into(),
+            Arg::Address(buffers.out.address),
         ];
         let grid = [plan.firsts.len() - 1, shape.n_kv_heads];
         launches.push(Launch::new("merge_spans", grid, THREADS, merge)?);
@@ -269,6 +269,7 @@ pub fn write_kv<'a>(
         KvType::F16 => "write_kv_f16",
         KvType::Int8 => "write_kv_int8",
     };
+    let half_bytes = cache.len as u64 / 2;
     let args = vec![
         rows.into(),
         slots.device.into(),
@@ -276,8 +277,8 @@ pub fn write_kv<'a>(
         dim(first_key)?,
         dim(shape.n_kv_heads)?,
         dim(shape.head_dim)?,
-        Arg::U64(cache.len as u64 / 2),
-        (&cache).into(),
+        Arg::U64(half_bytes),
+        cache.into(),
     ];
     let grid = [m, 2 * shape.n_kv_heads];
     Launch::new(kernel, grid, THREADS, args)

@@ -1,5 +1,8 @@
 //! Carries launches out: the driver's side.
-#![expect(unsafe_code, reason = "what the driver runs is another language's code")]
+#![expect(
+    unsafe_code,
+    reason = "what the driver runs is another language's code"
+)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +66,7 @@ impl Launcher {
     ///
     /// # Errors
     /// The driver's; those of the kernel itself come with a later call.
-    pub fn run(&self, launch: Launch<'_>) -> Result<(), DriverError> {
+    pub fn run(&self, launch: &Launch<'_>) -> Result<(), DriverError> {
         if launch.is_empty() {
             return Ok(());
         }

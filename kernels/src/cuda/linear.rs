@@ -63,12 +63,12 @@ impl Into<'_> {
     }
 
     /// As the kernels take it.
-    pub(super) fn args(&self) -> Result<[Arg; 4], ShapeError> {
+    pub(super) fn into_args(self) -> Result<[Arg; 4], ShapeError> {
         Ok([
             dim(self.column)?,
             dim(self.stride)?,
             Arg::U32(u32::from(self.output == Output::Add)),
-            (&self.values).into(),
+            self.values.into(),
         ])
     }
 }
@@ -93,7 +93,7 @@ pub fn embed<'a>(
         dim(row_bytes)?,
         token_ids.device.into(),
         dim(table.k)?,
-        (&out).into(),
+        out.into(),
     ];
     let grid = [m, table.k.div_ceil(EMBED_THREADS as usize)];
     Launch::new(kernels(table.weight_type).0, grid, EMBED_THREADS, args)
@@ -161,11 +161,8 @@ fn multiply<'a>(
         dim(m)?,
         dim(matrix.n)?,
     ];
-    args.extend(out.args()?);
-    let grid = [
-        matrix.n.div_ceil(BLOCK_WEIGHT_ROWS),
-        m.div_ceil(BLOCK_ROWS),
-    ];
+    args.extend(out.into_args()?);
+    let grid = [matrix.n.div_ceil(BLOCK_WEIGHT_ROWS), m.div_ceil(BLOCK_ROWS)];
     Launch::new(kernels(matrix.weight_type).1, grid, THREADS, args)
 }
 

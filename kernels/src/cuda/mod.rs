@@ -161,8 +161,8 @@ impl<T> From<DeviceSlice<'_, T>> for Arg {
     }
 }
 
-impl<T> From<&DeviceSliceMut<'_, T>> for Arg {
-    fn from(slice: &DeviceSliceMut<'_, T>) -> Self {
+impl<T> From<DeviceSliceMut<'_, T>> for Arg {
+    fn from(slice: DeviceSliceMut<'_, T>) -> Self {
         Self::Address(slice.address)
     }
 }

@@ -30,13 +30,7 @@ pub fn rms_norm<'a>(
     ShapeError::check_multiple("the length of a row", n, 1)?;
     check_len("x", x.len, m * n)?;
     check_len("out", out.len, m * n)?;
-    let args = vec![
-        x.into(),
-        weight.into(),
-        Arg::F32(eps),
-        dim(n)?,
-        (&out).into(),
-    ];
+    let args = vec![x.into(), weight.into(), Arg::F32(eps), dim(n)?, out.into()];
     Launch::new("rms_norm", [m, 1], THREADS, args)
 }
 
@@ -57,7 +51,7 @@ pub fn quantize_rows<'a>(
     check_len("the quantised rows", out.len, m * row_words(k))?;
     let n_groups = m * k / GROUP_LEN;
     let groups_in_block = THREADS as usize / GROUP_LEN;
-    let args = vec![x.into(), dim(n_groups)?, (&out).into()];
+    let args = vec![x.into(), dim(n_groups)?, out.into()];
     let grid = [n_groups.div_ceil(groups_in_block), 1];
     Launch::new("quantize", grid, THREADS, args)
 }
@@ -83,7 +77,7 @@ pub fn rope<'a>(
     check_len("x", x.len, m * stride)?;
     positions.check("the position", turns.len / rope_dim)?;
     let args = vec![
-        (&x).into(),
+        x.into(),
         positions.device.into(),
         turns.into(),
         dim(n_heads)?,
@@ -109,7 +103,7 @@ pub fn silu_mul<'a>(
 ) -> Result<Launch<'a>, ShapeError> {
     check_len("gate and up", gate_up.len, m * 2 * n)?;
     check_len("out", out.len, m * n)?;
-    let args = vec![gate_up.into(), dim(n)?, (&out).into()];
+    let args = vec![gate_up.into(), dim(n)?, out.into()];
     Launch::new("silu_mul", by_value(m, n), THREADS, args)
 }
 
@@ -126,7 +120,7 @@ pub fn gather<'a>(
     ShapeError::check_multiple("the length of a row", n, 1)?;
     rows.check("the row", x.len / n)?;
     check_len("out", out.len, rows.host.len() * n)?;
-    let args = vec![x.into(), rows.device.into(), dim(n)?, (&out).into()];
+    let args = vec![x.into(), rows.device.into(), dim(n)?, out.into()];
     Launch::new("gather", by_value(rows.host.len(), n), THREADS, args)
 }
 
@@ -145,6 +139,6 @@ pub fn place<'a>(
     check_len("the product", product.len, m * n)?;
     out.check(m, n)?;
     let mut args = vec![product.into(), dim(n)?];
-    args.extend(out.args()?);
+    args.extend(out.into_args()?);
     Launch::new("place", by_value(m, n), THREADS, args)
 }

@@ -28,7 +28,10 @@ pub(super) fn values_mut<'a, T: CudaDType>(
 }
 
 /// Runs a launch whose shapes fit.
-pub(super) fn run(on: &Launcher, launch: std::result::Result<Launch<'_>, ShapeError>) -> Result<()> {
+pub(super) fn run(
+    on: &Launcher,
+    launch: std::result::Result<Launch<'_>, ShapeError>,
+) -> Result<()> {
     let launch = launch.map_err(super::shape)?;
-    on.run(launch).map_err(wrap)
+    on.run(&launch).map_err(wrap)
 }

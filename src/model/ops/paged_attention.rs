@@ -68,9 +68,10 @@ impl InplaceOp3 for PagedAttention<'_> {
             partials: on.slice_mut(&mut *partials),
             out: values_mut(on, out, out_layout)?,
         };
-        let launches =
-            ingle_kernels::cuda::paged_attention(&self.args, on_gpu.plan, &mut buffers)
-                .map_err(shape)?;
-        launches.into_iter().try_for_each(|launch| run(on, Ok(launch)))
+        let launches = ingle_kernels::cuda::paged_attention(&self.args, on_gpu.plan, &mut buffers)
+            .map_err(shape)?;
+        launches
+            .into_iter()
+            .try_for_each(|launch| run(on, Ok(launch)))
     }
 }

@@ -181,7 +181,10 @@ fn a_busy_model_is_never_evicted() {
     let loads_b_and_prepares_a = script.event(Event::Unloaded(id("a")));
     assert_eq!(
         loads_b_and_prepares_a,
-        [Decision::Prepare(id("a")), Decision::Load(id("b"), host(60))]
+        [
+            Decision::Prepare(id("a")),
+            Decision::Load(id("b"), host(60))
+        ]
     );
 }
 
@@ -216,7 +219,10 @@ fn two_that_need_room_share_one_eviction_and_keep_their_order() {
     assert_eq!(script.event(Event::Prepared(id("b"), ask(40))), []);
     assert_eq!(
         script.event(Event::Unloaded(id("old"))),
-        [Decision::Load(id("c"), host(40)), Decision::Load(id("b"), host(40))]
+        [
+            Decision::Load(id("c"), host(40)),
+            Decision::Load(id("b"), host(40))
+        ]
     );
 }
 

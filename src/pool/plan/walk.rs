@@ -166,10 +166,7 @@ impl Walk {
             host: host + more,
             device: if device > 0 { device + more } else { 0 },
         };
-        self.tell(Event::Prepared(
-            model,
-            Ask { least, wanted },
-        ));
+        self.tell(Event::Prepared(model, Ask { least, wanted }));
     }
 
     fn end_load(&mut self, may_fail: bool) {

@@ -76,7 +76,9 @@ async fn without_a_driver_the_processor_computes_and_the_reason_is_said() {
         let none = ground.run_beside(&["gpu", "--gpu-layers", "0"]).await;
         assert!(none.out.contains("none is wanted"), "{none:?}");
     }
-    let answer = ground.run_beside(&["run", "tiny.gguf", "--local", "--max-tokens", "1", "hi"]).await;
+    let answer = ground
+        .run_beside(&["run", "tiny.gguf", "--local", "--max-tokens", "1", "hi"])
+        .await;
     assert_eq!(answer.code, Some(0), "{answer:?}");
 }
 
@@ -114,7 +116,9 @@ async fn with_a_gpu_the_other_program_takes_its_place() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn layers_for_a_gpu_that_nothing_here_knows_are_refused() {
     let ground = Ground::new();
-    let run = ground.run(&["run", "tiny.gguf", "--gpu-layers", "2", "hi"]).await;
+    let run = ground
+        .run(&["run", "tiny.gguf", "--gpu-layers", "2", "hi"])
+        .await;
     let sentence = run.sentence();
     assert!(sentence.contains("--gpu-layers 2"), "{sentence}");
     assert!(sentence.contains("make cuda"), "{sentence}");

@@ -75,7 +75,7 @@ fn try_run(mut launch: Launch<'_>) -> Result<(), String> {
 fn run(launch: Launch<'_>) {
     #[cfg(feature = "cuda")]
     if let Some(gpu) = gpu::launcher() {
-        gpu.run(launch).unwrap();
+        gpu.run(&launch).unwrap();
         gpu.stream().synchronize().unwrap();
         return;
     }
@@ -123,6 +123,10 @@ impl<T: bytemuck::Pod> Memory<T> {
     }
 
     /// Where the values lie on the GPU, if one is tested.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(clippy::unused_self, reason = "there is none")
+    )]
     fn on_gpu(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
         if let Some(gpu) = gpu::launcher() {

@@ -16,7 +16,10 @@ pub(super) const ALL: &[Check] = &[
     ("logits, half of the layers on the GPU", split_network),
     ("logits, keys and values in eight bits", int8_cache),
     ("the same batch has the same bits", same_batch),
-    ("in any batch the same bits, with --deterministic", any_batch),
+    (
+        "in any batch the same bits, with --deterministic",
+        any_batch,
+    ),
     ("a long sequence, spans shared out", long_sequence),
     ("two models at once", two_models),
     ("16 times out of memory", out_of_memory),
@@ -67,7 +70,12 @@ fn on_gpu(
 
 /// Holds logits to others, row by row.
 fn compare(got: &[Vec<f32>], expected: &[Vec<f32>]) -> anyhow::Result<String> {
-    ensure!(got.len() == expected.len(), "{} rows of {}", got.len(), expected.len());
+    ensure!(
+        got.len() == expected.len(),
+        "{} rows of {}",
+        got.len(),
+        expected.len()
+    );
     let mut cosines: Vec<f64> = Vec::new();
     let mut divergences = Vec::new();
     for (got, expected) in got.iter().zip(expected) {
@@ -168,7 +176,10 @@ fn any_batch(ground: &Ground) -> anyhow::Result<String> {
         }
         let alone = alone.first().context("no logits")?;
         let is_same = bits(std::slice::from_ref(alone)) == bits(&together[sequence..=sequence]);
-        ensure!(is_same, "sequence {sequence} differs alone, in chunks of 13");
+        ensure!(
+            is_same,
+            "sequence {sequence} differs alone, in chunks of 13"
+        );
     }
     Ok("3 sequences together, and alone in chunks of 13".to_owned())
 }
@@ -205,7 +216,10 @@ fn two_models(ground: &Ground) -> anyhow::Result<String> {
         (one.join(), other)
     });
     let one = one.map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-    ensure!(bits(&one) == bits(&expected), "the first differs beside the second");
+    ensure!(
+        bits(&one) == bits(&expected),
+        "the first differs beside the second"
+    );
     ensure!(bits(&other?) == bits(&expected), "the second differs");
     Ok("each on its stream, with the bits it has alone".to_owned())
 }
@@ -225,7 +239,8 @@ fn out_of_memory(ground: &Ground) -> anyhow::Result<String> {
     let mut kept = ground.load(small, &ground.placement(n_layers, true)?)?;
     let expected = token(&mut kept)?;
     let free = ground.gpu.free_bytes()?;
-    let (_, device) = crate::model::Memory::estimate_split(&ground.gguf, &ground.config, &small, n_layers);
+    let (_, device) =
+        crate::model::Memory::estimate_split(&ground.gguf, &ground.config, &small, n_layers);
     let block_bytes = (device.kv_bytes / 16).max(1);
     for case in 0..16_u32 {
         // From just too much to many times too much.
@@ -254,10 +269,16 @@ fn out_of_memory(ground: &Ground) -> anyhow::Result<String> {
             Err(error) => return Err(error).with_context(|| format!("case {case}")),
         }
         let again = token(&mut kept).with_context(|| format!("after case {case}"))?;
-        ensure!(bits(&again) == bits(&expected), "case {case}: the other model's bits changed");
+        ensure!(
+            bits(&again) == bits(&expected),
+            "case {case}: the other model's bits changed"
+        );
         let mut fresh = ground.load(small, &ground.placement(n_layers, true)?)?;
         let again = token(&mut fresh).with_context(|| format!("after case {case}"))?;
-        ensure!(bits(&again) == bits(&expected), "case {case}: what was loaded next differs");
+        ensure!(
+            bits(&again) == bits(&expected),
+            "case {case}: what was loaded next differs"
+        );
     }
     Ok("each a sentence; the model beside it and the one loaded next compute as before".to_owned())
 }

@@ -53,7 +53,11 @@ impl Ground {
     }
 
     /// The last `n_device_layers` on the GPU.
-    fn placement(&self, n_device_layers: usize, is_deterministic: bool) -> anyhow::Result<Placement> {
+    fn placement(
+        &self,
+        n_device_layers: usize,
+        is_deterministic: bool,
+    ) -> anyhow::Result<Placement> {
         Ok(Placement {
             form: Form::AsInFile,
             device: self.gpu.open()?,
@@ -101,6 +105,10 @@ pub(super) fn run(
         }
         out.flush()?;
     }
-    ensure!(n_failed == 0, "{n_failed} of {} checks failed", checks::ALL.len());
+    ensure!(
+        n_failed == 0,
+        "{n_failed} of {} checks failed",
+        checks::ALL.len()
+    );
     Ok(())
 }

@@ -23,7 +23,9 @@ impl Sequences {
         };
         for len in lengths {
             let token = |random: &mut Random| u32::try_from(random.below(n_vocab)).unwrap_or(0);
-            sequences.tokens.push((0..*len).map(|_| token(&mut random)).collect());
+            sequences
+                .tokens
+                .push((0..*len).map(|_| token(&mut random)).collect());
             // Taken from both ends in turn: a sequence's blocks do not lie in order.
             let n_blocks = u32::try_from(len.div_ceil(BLOCK_LEN)).unwrap_or(0);
             let mut blocks: Vec<u32> = (next_block..next_block + n_blocks).collect();
@@ -63,7 +65,9 @@ impl Sequences {
             batch.block_tables.push(blocks.clone());
         }
         let logits = model.forward(&batch)?;
-        Ok((0..logits.n_rows()).map(|row| logits.row(row).to_vec()).collect())
+        Ok((0..logits.n_rows())
+            .map(|row| logits.row(row).to_vec())
+            .collect())
     }
 
     /// Begins anew.
