@@ -25,7 +25,7 @@ pub(super) fn find(config: &Config) -> anyhow::Result<Option<Choice>> {
     if config.gpu_layers == Some(0) {
         return Ok(None);
     }
-    let reason = if cfg!(feature = "cuda") {
+    let reason = if cfg!(any(feature = "cuda", feature = "metal")) {
         match Gpu::find(config.gpu) {
             Ok(gpu) => return Ok(Some(Choice::Used(gpu))),
             Err(error) => error.to_string(),

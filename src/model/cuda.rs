@@ -12,6 +12,7 @@ use ingle_kernels::AttentionArgs;
 use ingle_kernels::cuda::{AttentionPlan, DeviceSlice, Indices, Launcher};
 
 use super::batch::Batch;
+use super::device::Device;
 use super::error::Error;
 use super::inputs::Inputs;
 use super::memory::PARTIAL_VALUES;
@@ -24,6 +25,14 @@ pub(super) struct Driver {
 }
 
 impl Driver {
+    /// It has memory of its own.
+    pub(super) const IS_UNIFIED: bool = false;
+
+    /// Opens it for one model, with a stream of its own.
+    pub(super) fn open(&self) -> Result<Device, Error> {
+        Ok(Device::Cuda(Arc::new(Cuda::open(self.ordinal)?)))
+    }
+
     /// Asks for GPU `ordinal`.
     pub(super) fn of(ordinal: usize) -> Result<Self, Error> {
         // The binding panics where the driver's library lacks a function.

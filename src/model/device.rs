@@ -6,6 +6,10 @@ use std::sync::Arc;
 #[cfg(feature = "cuda")]
 use super::cuda::{Cuda, Driver};
 use super::error::Error;
+#[cfg(all(feature = "metal", not(feature = "cuda")))]
+use super::metal::Driver;
+#[cfg(not(any(feature = "cuda", feature = "metal")))]
+use super::no_gpu::Driver;
 
 /// A GPU that networks can lie on.
 #[derive(Clone, Debug)]
@@ -16,7 +20,6 @@ pub struct Gpu {
     pub name: String,
     /// All of its memory. Units: bytes.
     pub total_bytes: u64,
-    #[cfg(feature = "cuda")]
     driver: Driver,
 }
 
@@ -25,7 +28,6 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`]: there is no driver, no such GPU, or this program was built without them.
-    #[cfg(feature = "cuda")]
     pub fn find(ordinal: usize) -> Result<Self, Error> {
         let driver = Driver::of(ordinal)?;
         Ok(Self {
@@ -36,18 +38,9 @@ impl Gpu {
         })
     }
 
-    /// Says that this program was built without GPUs.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`], always.
-    #[cfg(not(feature = "cuda"))]
-    pub fn find(ordinal: usize) -> Result<Self, Error> {
-        Err(Error::Gpu {
-            what: format!(
-                "GPU {ordinal} cannot be used: this program was built for processors only, \
-                 `make cuda` builds the other"
-            ),
-        })
+    /// Whether its memory is the host's, and counted there.
+    pub const fn is_unified(&self) -> bool {
+        Driver::IS_UNIFIED
     }
 
     /// Memory of it that is free. Units: bytes.
@@ -55,21 +48,15 @@ impl Gpu {
     /// # Errors
     /// [`Error::Gpu`]: it was lost.
     pub fn free_bytes(&self) -> Result<u64, Error> {
-        #[cfg(feature = "cuda")]
-        return Ok(self.driver.memory()?.0);
-        #[cfg(not(feature = "cuda"))]
-        Self::find(self.ordinal).map(|_| 0)
+        Ok(self.driver.memory()?.0)
     }
 
     /// Opens it for one model, with a stream of its own.
     ///
     /// # Errors
-    /// [`Error::Gpu`], [`Error::Compute`]: the driver's.
+    /// [`Error::Gpu`], [`Error::GpuMemory`], [`Error::Compute`]: the driver's.
     pub fn open(&self) -> Result<Device, Error> {
-        #[cfg(feature = "cuda")]
-        return Ok(Device::Cuda(Arc::new(Cuda::open(self.ordinal)?)));
-        #[cfg(not(feature = "cuda"))]
-        Self::find(self.ordinal).map(|_| Device::Cpu)
+        self.driver.open()
     }
 }
 
@@ -82,6 +69,9 @@ pub enum Device {
     /// A CUDA GPU: a stream of its own.
     #[cfg(feature = "cuda")]
     Cuda(Arc<Cuda>),
+    /// A device for which there are no kernels of ours, where the tensor library's own operations serve:
+    /// Metal; in tests, the processor.
+    Library(candle_core::Device),
 }
 
 impl Device {
@@ -91,7 +81,13 @@ impl Device {
             Self::Cpu => true,
             #[cfg(feature = "cuda")]
             Self::Cuda(_) => false,
+            Self::Library(_) => false,
         }
+    }
+
+    /// The processor by the tensor library's operations alone, as other devices compute.
+    pub fn library_on_cpu() -> Self {
+        Self::Library(candle_core::Device::Cpu)
     }
 
     /// The tensor library's name for it.
@@ -100,6 +96,7 @@ impl Device {
             Self::Cpu => candle_core::Device::Cpu,
             #[cfg(feature = "cuda")]
             Self::Cuda(gpu) => candle_core::Device::Cuda(gpu.candle().clone()),
+            Self::Library(device) => device.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::config::ModelConfig;
 use super::device::{Device, Placement};
 use super::error::Error;
 use super::memory::Limits;
-use super::stage::{Ends, Stage};
+use super::stage::{Begin, Ends, Stage};
 use super::vector::Vector;
 use super::weight_matrix::WeightMatrix;
 use super::weights::Weights;
@@ -68,29 +68,28 @@ impl Llama {
         let n_stages = self.stages.len();
         for index in 0..n_stages {
             let (before, rest) = self.stages.split_at_mut(index);
-            let ends = Ends {
-                embedding: (index == 0).then_some(&self.embedding),
-                output: (index + 1 == n_stages).then_some((&self.output_norm, &self.output)),
+            let Some(stage) = rest.first_mut() else {
+                continue;
             };
-            if let (Some(before), Some(stage)) = (before.last(), rest.first_mut()) {
-                hand_over(before.state(), stage, n_values)?;
-            }
-            if let Some(stage) = rest.first_mut() {
-                stage.forward(team, batch, ends)?;
-            }
+            let before = before
+                .last()
+                .map(|stage| stage.state().storage_and_layout());
+            let begin = match &before {
+                None => Begin::Embedding(&self.embedding),
+                Some((storage, layout)) => {
+                    let Storage::Cpu(storage) = &**storage else {
+                        return Err(candle_core::Error::msg("a stage follows one on a GPU").into());
+                    };
+                    let start = layout.start_offset();
+                    Begin::State(&storage.as_slice()?[start..start + n_values])
+                }
+            };
+            let is_last = index + 1 == n_stages;
+            let end = is_last.then_some((&self.output_norm, &self.output));
+            stage.forward(team, batch, Ends { begin, end })?;
         }
         let last = self.stages.last();
         let last = last.ok_or_else(|| candle_core::Error::msg("the network has no layer"))?;
         Ok(last.logits())
     }
-}
-
-/// Gives a stage what the one before it computed, on the processor.
-fn hand_over(state: &Tensor, stage: &Stage, n_values: usize) -> Result<(), Error> {
-    let (storage, layout) = state.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else {
-        return Err(candle_core::Error::msg("a stage follows one on a GPU").into());
-    };
-    let start = layout.start_offset();
-    stage.take_state(&storage.as_slice()?[start..start + n_values])
 }

@@ -11,7 +11,12 @@ mod error;
 mod inputs;
 mod llama;
 mod memory;
+#[cfg(all(feature = "metal", not(feature = "cuda")))]
+mod metal;
+#[cfg(not(any(feature = "cuda", feature = "metal")))]
+mod no_gpu;
 mod ops;
+mod rope;
 mod stage;
 mod vector;
 mod weight_matrix;

@@ -3,6 +3,7 @@
 use candle_core::{InplaceOp2, Tensor};
 use ingle_kernels::{AttentionArgs, KvShape, Output, Part, RopeTable, Team};
 
+use super::BLOCK_LEN;
 use super::batch::Batch;
 use super::config::ModelConfig;
 #[cfg(feature = "cuda")]
@@ -14,14 +15,14 @@ use super::memory::Limits;
 #[cfg(feature = "cuda")]
 use super::ops::DeviceLinear;
 use super::ops::{
-    Embed, Gather, Linear, PagedAttention, Place, PutColumns, Quantize, RmsNorm, Rope, SiluMul,
-    TakeRows, WriteKv,
+    ByLibrary, Embed, Gather, Linear, PagedAttention, Place, PutColumns, Quantize, RmsNorm, Rope,
+    SiluMul, TakeRows, WriteKv, run, run_on, run_on_two,
 };
+use super::rope::rope_table;
 use super::vector::Vector;
 use super::weight_matrix::{LibraryMatrix, WeightMatrix};
 use super::weights::Layer;
 use super::workspace::{Workspace, kv_cache};
-use super::{BLOCK_LEN, config};
 
 /// Layers that follow each other on one device.
 #[derive(Debug)]
@@ -41,12 +42,21 @@ pub(super) struct Stage {
     step_memory: Option<StepMemory>,
 }
 
-/// What stands before the first layer and behind the last, where the stage has those.
+/// What stands before a stage's first layer, and behind its last.
 #[derive(Clone, Copy)]
 pub(super) struct Ends<'a> {
-    pub(super) embedding: Option<&'a WeightMatrix>,
-    /// The norm, and the matrix of the logits.
-    pub(super) output: Option<(&'a Vector, &'a WeightMatrix)>,
+    pub(super) begin: Begin<'a>,
+    /// Behind the last stage: the norm, and the matrix of the logits.
+    pub(super) end: Option<(&'a Vector, &'a WeightMatrix)>,
+}
+
+/// What a stage begins with.
+#[derive(Clone, Copy)]
+pub(super) enum Begin<'a> {
+    /// The tokens' rows of the embedding.
+    Embedding(&'a WeightMatrix),
+    /// What an earlier stage computed on the processor.
+    State(&'a [f32]),
 }
 
 /// One step: the tokens, and the right to compute.
@@ -84,7 +94,7 @@ impl Stage {
     ) -> Result<Self, Error> {
         let rope = rope_table(config, limits, rope_factors)?;
         let on = device.candle();
-        let caches = layers.iter().map(|_| kv_cache(config, limits, &on));
+        let caches = layers.iter().map(|_| kv_cache(config, limits, &device));
         Ok(Self {
             config: config.clone(),
             limits: *limits,
@@ -101,7 +111,7 @@ impl Stage {
             rope,
             #[cfg(feature = "cuda")]
             step_memory: match &device {
-                Device::Cpu => None,
+                Device::Cpu | Device::Library(_) => None,
                 Device::Cuda(gpu) => Some(StepMemory::new(gpu)?),
             },
             device,
@@ -116,11 +126,6 @@ impl Stage {
     /// The logits of the last step.
     pub(super) fn logits(&self) -> &Tensor {
         &self.workspace.logits
-    }
-
-    /// Begins with what an earlier stage computed.
-    pub(super) fn take_state(&self, values: &[f32]) -> Result<(), Error> {
-        Ok(self.state().inplace_op1(&TakeRows { values })?)
     }
 
     /// Computes a step: on the processor in a turn of `team`, on a GPU as soon as it comes to it.
@@ -144,11 +149,22 @@ impl Stage {
         match self.device.clone() {
             Device::Cpu => {
                 let turn = team.take_turn();
-                self.run(
+                self.compute(
                     &Step {
                         place: Place::Cpu(&turn),
                         args,
                         inputs: Inputs::on_host(batch),
+                    },
+                    ends,
+                )
+            }
+            Device::Library(_) => {
+                let (place, inputs) = (Place::Library, Inputs::on_host(batch));
+                self.compute(
+                    &Step {
+                        place,
+                        args,
+                        inputs,
                     },
                     ends,
                 )
@@ -161,7 +177,7 @@ impl Stage {
                 let inputs = memory.upload(&gpu, batch, &args, self.limits.n_blocks);
                 let done = inputs.and_then(|inputs| {
                     let place = Place::Cuda(gpu.launcher());
-                    self.run(
+                    self.compute(
                         &Step {
                             place,
                             args,
@@ -176,20 +192,28 @@ impl Stage {
         }
     }
 
-    fn run(&self, step: &Step<'_>, ends: Ends<'_>) -> Result<(), Error> {
+    fn compute(&self, step: &Step<'_>, ends: Ends<'_>) -> Result<(), Error> {
         let space = &self.workspace;
-        if let Some(embedding) = ends.embedding {
-            space.state.inplace_op1(&Embed {
-                place: step.place,
-                embedding,
-                token_ids: step.inputs.token_ids,
-            })?;
+        let place = step.place;
+        match ends.begin {
+            Begin::State(values) => run(&space.state, &TakeRows { place, values })?,
+            Begin::Embedding(embedding) => {
+                let token_ids = step.inputs.token_ids;
+                run(
+                    &space.state,
+                    &Embed {
+                        place,
+                        embedding,
+                        token_ids,
+                    },
+                )?;
+            }
         }
         for (layer, cache) in self.layers.iter().zip(&self.kv_cache) {
             self.attend(step, layer, cache)?;
             self.feed_forward(step, layer)?;
         }
-        match ends.output {
+        match ends.end {
             Some((norm, matrix)) => self.compute_logits(step, norm, matrix),
             None => Ok(()),
         }
@@ -210,17 +234,19 @@ impl Stage {
         self.normalise(step, &layer.attn_norm, &projections)?;
         self.project(step, &space.normed, &projections, &space.qkv)?;
         // Keys follow queries.
-        space.qkv.inplace_op1(&Rope {
-            place,
-            n_heads: args.n_heads + shape.n_kv_heads,
-            #[cfg(feature = "cuda")]
-            head_dim: shape.head_dim,
-            stride,
-            positions: inputs.positions,
-            table: &self.rope,
-            #[cfg(feature = "cuda")]
-            turns: &self.turns,
-        })?;
+        run(
+            &space.qkv,
+            &Rope {
+                place,
+                n_heads: args.n_heads + shape.n_kv_heads,
+                head_dim: shape.head_dim,
+                stride,
+                positions: inputs.positions,
+                table: &self.rope,
+                #[cfg(feature = "cuda")]
+                turns: &self.turns,
+            },
+        )?;
         let write = WriteKv {
             place,
             shape,
@@ -228,7 +254,7 @@ impl Stage {
             first_key,
             slot_mapping: inputs.slot_mapping,
         };
-        cache.inplace_op2(&space.qkv, &write)?;
+        run_on(cache, &space.qkv, &write)?;
         let attention = PagedAttention {
             place,
             args,
@@ -236,7 +262,7 @@ impl Stage {
             #[cfg(feature = "cuda")]
             on_gpu: inputs.attention,
         };
-        space.attended.inplace_op3(&space.qkv, cache, &attention)?;
+        run_on_two(&space.attended, [&space.qkv, cache], &attention)?;
         self.quantize(step.rows(), &space.attended, &[&layer.attn_output])?;
         self.add(step, &space.attended, &layer.attn_output)
     }
@@ -276,7 +302,7 @@ impl Stage {
             row_len: self.config.n_embd,
             n_rows: step.rows().n_tokens,
         };
-        space.picked.inplace_op2(&space.state, &pick)?;
+        run_on(&space.picked, &space.state, &pick)?;
         let picked = Rows {
             place: step.place,
             n_tokens: rows.host.len(),
@@ -312,7 +338,7 @@ impl Stage {
     fn make(
         &self,
         rows: Rows<'_>,
-        op: &impl InplaceOp2,
+        op: &(impl InplaceOp2 + ByLibrary),
         x: &Tensor,
         floats: &Tensor,
         matrices: &[&WeightMatrix],
@@ -320,10 +346,10 @@ impl Stage {
         let takes_quantized = |matrix: &&WeightMatrix| matrix.takes_quantized();
         let as_it_makes = rows.place.quantizes_as_it_makes();
         if as_it_makes && matrices.iter().any(takes_quantized) {
-            self.workspace.words.inplace_op2(x, op)?;
+            run_on(&self.workspace.words, x, op)?;
         }
         if !(as_it_makes && matrices.iter().all(takes_quantized)) {
-            floats.inplace_op2(x, op)?;
+            run_on(floats, x, op)?;
         }
         if as_it_makes {
             return Ok(());
@@ -445,34 +471,5 @@ fn multiply_with_library(
         return Ok(out.inplace_op2(x, &linear)?);
     }
     let product = matrix.multiply(x, put.n_tokens)?;
-    Ok(out.inplace_op2(&product, put)?)
-}
-
-fn rope_table(
-    config: &ModelConfig,
-    limits: &Limits,
-    factors: Option<&[f32]>,
-) -> Result<RopeTable, Error> {
-    let config::Rope { base, dim, scale } = config.rope;
-    let factors: Vec<f32> = match factors {
-        Some(factors) => factors.iter().map(|factor| factor * scale).collect(),
-        None => vec![scale; dim / 2],
-    };
-    if let Some(factor) = factors
-        .iter()
-        .find(|factor| **factor <= 0.0 || factor.is_nan())
-    {
-        return Err(Error::Key {
-            key: "rope_freqs.weight".to_owned(),
-            value: factor.to_string(),
-            must_be: "above 0".to_owned(),
-        });
-    }
-    let n_positions = limits.n_positions(config);
-    RopeTable::new(config.head_dim, dim, base, Some(&factors), n_positions).map_err(|problem| {
-        Error::Matrix {
-            name: "rope_freqs.weight".to_owned(),
-            problem,
-        }
-    })
+    Ok(run_on(out, &product, put)?)
 }

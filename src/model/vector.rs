@@ -11,26 +11,23 @@ pub(super) struct Vector {
 }
 
 impl Vector {
-    /// Copies the values to `device`, if that is a GPU.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(clippy::unnecessary_wraps, reason = "a GPU may have no memory")
-    )]
+    /// Copies the values to `device`, if that is a GPU with kernels of ours.
+    ///
+    /// Errors: it has no memory for them.
+    #[cfg(feature = "cuda")]
     pub(super) fn new(host: Vec<f32>, device: &Device) -> candle_core::Result<Self> {
-        Ok(Self {
-            #[cfg(feature = "cuda")]
-            device: match device {
-                Device::Cpu => None,
-                Device::Cuda(gpu) => Some(gpu.candle().clone_htod(&host)?),
-            },
-            #[cfg(not(feature = "cuda"))]
-            host: {
-                let Device::Cpu = device;
-                host
-            },
-            #[cfg(feature = "cuda")]
-            host,
-        })
+        let device = match device {
+            Device::Cpu | Device::Library(_) => None,
+            Device::Cuda(gpu) => Some(gpu.candle().clone_htod(&host)?),
+        };
+        Ok(Self { host, device })
+    }
+
+    /// Keeps the values on the host.
+    #[cfg(not(feature = "cuda"))]
+    #[expect(clippy::unnecessary_wraps, reason = "a GPU may have no memory")]
+    pub(super) fn new(host: Vec<f32>, _: &Device) -> candle_core::Result<Self> {
+        Ok(Self { host })
     }
 
     /// The values here.

@@ -28,6 +28,8 @@ pub(super) struct LibraryMatrix {
     weights: Arc<QTensor>,
     /// Whether a kernel of ours multiplies with it there.
     by_our_kernel: bool,
+    /// Floats as the library multiplies with them, where it does: it would make them anew each time.
+    floats: Option<QMatMul>,
 }
 
 impl WeightMatrix {
@@ -52,6 +54,14 @@ impl WeightMatrix {
         match self {
             Self::Own(matrix) => matrix.takes_quantized(),
             Self::Library(matrix) => matrix.takes_quantized(),
+        }
+    }
+
+    /// Rows by the tensor library: `[ids.len(), k]`.
+    pub(super) fn rows(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Own(_) => Err(candle_core::Error::msg("the library has no packed matrix")),
+            Self::Library(matrix) => matrix.weights.embedding(ids),
         }
     }
 
@@ -94,13 +104,18 @@ impl LibraryMatrix {
             bytes = &cast_slice(&words)[..rows.len()];
         }
         let storage = QStorage::from_data(Cow::Borrowed(bytes), device, dtype(weight_type))?;
+        let weights = Arc::new(QTensor::new(storage, (n, k))?);
         let is_float = !weight_type.takes_quantized();
+        let by_our_kernel = device.is_cuda() && (is_float || is_deterministic);
         Ok(Self {
             weight_type,
             n,
             k,
-            weights: Arc::new(QTensor::new(storage, (n, k))?),
-            by_our_kernel: device.is_cuda() && (is_float || is_deterministic),
+            floats: (is_float && !by_our_kernel)
+                .then(|| QMatMul::from_arc(Arc::clone(&weights)))
+                .transpose()?,
+            weights,
+            by_our_kernel,
         })
     }
 
@@ -123,7 +138,10 @@ impl LibraryMatrix {
     /// Multiplies the first `m` rows of a buffer, `[m, k]` and more, and returns `[m, n]`.
     pub(super) fn multiply(&self, x: &Tensor, m: usize) -> candle_core::Result<Tensor> {
         let x = x.narrow(0, 0, m * self.k)?.reshape((m, self.k))?;
-        QMatMul::from_arc(Arc::clone(&self.weights))?.forward(&x)
+        match &self.floats {
+            Some(floats) => floats.forward(&x),
+            None => QMatMul::from_arc(Arc::clone(&self.weights))?.forward(&x),
+        }
     }
 
     /// As our kernels take it.

@@ -1,6 +1,7 @@
 //! The buffers of a step, allocated once for the largest one.
 
 use candle_core::{DType, Device, Tensor};
+use ingle_kernels::KvType;
 
 use super::config::ModelConfig;
 use super::error::Error;
@@ -55,18 +56,31 @@ impl Workspace {
     }
 }
 
-/// The cache of one layer: the blocks of keys, then those of values, as the kernels lay them out.
+/// The cache of one layer: the blocks of keys, then those of values, as the kernels lay them out; in the
+/// tensor library's hands rows of half precision.
 ///
 /// On the host its pages come from the system as they are first written: an idle cache takes address
 /// space only.
+///
+/// Errors: there is not so much memory, or the tensor library is to keep keys and values in eight bits.
 pub(super) fn kv_cache(
     config: &ModelConfig,
     limits: &Limits,
-    device: &Device,
+    device: &super::Device,
 ) -> Result<Tensor, Error> {
     let n_bytes = kv_bytes(config, limits);
+    let on = device.candle();
     Ok(match device {
-        Device::Cpu => Tensor::from_vec(vec![0_u8; n_bytes], n_bytes, device)?,
-        device => Tensor::zeros(n_bytes, DType::U8, device)?,
+        super::Device::Cpu => Tensor::from_vec(vec![0_u8; n_bytes], n_bytes, &on)?,
+        #[cfg(feature = "cuda")]
+        super::Device::Cuda(_) => Tensor::zeros(n_bytes, DType::U8, &on)?,
+        super::Device::Library(_) if limits.kv_type == KvType::F16 => {
+            Tensor::zeros(n_bytes / 2, DType::F16, &on)?
+        }
+        super::Device::Library(_) => {
+            return Err(Error::Unsupported {
+                what: "keys and values in eight bits on Metal".to_owned(),
+            });
+        }
     })
 }

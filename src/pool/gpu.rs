@@ -58,6 +58,11 @@ impl GpuPlace {
         self.budget_bytes
     }
 
+    /// Whether its memory is the host's.
+    pub(super) fn is_unified(&self) -> bool {
+        self.options.gpu.is_unified()
+    }
+
     /// Whether rows shall have the same results in any batch.
     pub(super) fn is_deterministic(&self) -> bool {
         self.options.is_deterministic

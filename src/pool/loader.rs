@@ -228,7 +228,14 @@ impl Loader {
     ) -> Size {
         let limits = self.limits(n_blocks);
         let (host, device) = Memory::estimate_split(gguf, config, &limits, n_device_layers);
-        let both = |host, device| Bytes { host, device };
+        let is_unified = self.gpu.as_ref().is_some_and(|gpu| gpu.is_unified());
+        let both = |host: u64, device: u64| {
+            if is_unified {
+                Bytes::on_host(host.saturating_add(device))
+            } else {
+                Bytes { host, device }
+            }
+        };
         Size {
             n_blocks,
             needs: Needs {

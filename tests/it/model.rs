@@ -2,6 +2,7 @@
 
 mod files;
 mod oracle;
+mod placed;
 mod reference;
 mod same_bits;
 

@@ -5,6 +5,7 @@
 //! large as the largest step. The processor's side calls `ingle_kernels`, the CUDA side launches the
 //! kernels of `ingle_kernels::cuda`.
 
+mod by_library;
 #[cfg(feature = "cuda")]
 mod device_linear;
 mod embed;
@@ -37,8 +38,39 @@ pub(super) use silu_mul::SiluMul;
 pub(super) use take_rows::TakeRows;
 pub(super) use write_kv::WriteKv;
 
-use candle_core::{CpuStorage, Error, Layout, Result, WithDType};
+pub(super) use by_library::ByLibrary;
+use candle_core::{
+    CpuStorage, Error, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Tensor, WithDType,
+};
 use place::shape;
+
+/// Runs an operation that reads nothing but its buffer.
+pub(super) fn run(out: &Tensor, op: &(impl InplaceOp1 + ByLibrary)) -> Result<()> {
+    if let Place::Library = op.place() {
+        return op.by_library(out, &[]);
+    }
+    out.inplace_op1(op)
+}
+
+/// Runs an operation that reads one other buffer.
+pub(super) fn run_on(out: &Tensor, x: &Tensor, op: &(impl InplaceOp2 + ByLibrary)) -> Result<()> {
+    if let Place::Library = op.place() {
+        return op.by_library(out, &[x]);
+    }
+    out.inplace_op2(x, op)
+}
+
+/// Runs an operation that reads two other buffers.
+pub(super) fn run_on_two(
+    out: &Tensor,
+    [x, y]: [&Tensor; 2],
+    op: &(impl InplaceOp3 + ByLibrary),
+) -> Result<()> {
+    if let Place::Library = op.place() {
+        return op.by_library(out, &[x, y]);
+    }
+    out.inplace_op3(x, y, op)
+}
 
 /// The first `n` elements of a buffer.
 fn first<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout, n: usize) -> Result<&'a [T]> {

@@ -13,19 +13,18 @@ pub(in crate::model) enum Place<'a> {
     /// On a GPU: its stream, with the kernels loaded.
     #[cfg(feature = "cuda")]
     Cuda(&'a Launcher),
+    /// Wherever the tensor library computes, by its own operations.
+    Library,
 }
 
 impl<'a> Place<'a> {
     /// The team's turn.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(clippy::unnecessary_wraps, reason = "there are other places")
-    )]
     pub(super) fn turn(self) -> Result<&'a Turn<'a>> {
         match self {
             Self::Cpu(turn) => Ok(turn),
             #[cfg(feature = "cuda")]
             Self::Cuda(_) => Err(elsewhere("the processor")),
+            Self::Library => Err(elsewhere("the processor")),
         }
     }
 
@@ -34,7 +33,7 @@ impl<'a> Place<'a> {
     pub(super) fn launcher(self) -> Result<&'a Launcher> {
         match self {
             Self::Cuda(launcher) => Ok(launcher),
-            Self::Cpu(_) => Err(elsewhere("a GPU")),
+            Self::Cpu(_) | Self::Library => Err(elsewhere("a GPU")),
         }
     }
 
@@ -44,6 +43,7 @@ impl<'a> Place<'a> {
             Self::Cpu(_) => true,
             #[cfg(feature = "cuda")]
             Self::Cuda(_) => false,
+            Self::Library => false,
         }
     }
 }
@@ -54,12 +54,12 @@ impl fmt::Debug for Place<'_> {
             Self::Cpu(_) => "Cpu",
             #[cfg(feature = "cuda")]
             Self::Cuda(_) => "Cuda",
+            Self::Library => "Library",
         })
     }
 }
 
 /// A buffer that lies where its operation does not run.
-#[cfg(feature = "cuda")]
 fn elsewhere(place: &'static str) -> Error {
     Error::msg(format!(
         "a buffer lies on {place}, where this stage does not run"

@@ -12,7 +12,6 @@ use crate::model::vector::Vector;
 pub(in crate::model) struct Rope<'a> {
     pub(in crate::model) place: Place<'a>,
     pub(in crate::model) n_heads: usize,
-    #[cfg(feature = "cuda")]
     pub(in crate::model) head_dim: usize,
     pub(in crate::model) stride: usize,
     pub(in crate::model) positions: Indices<'a>,

@@ -2,10 +2,11 @@
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result};
 
-use super::first_mut;
+use super::{Place, first_mut};
 
 /// Takes in what an earlier stage computed on the processor.
 pub(in crate::model) struct TakeRows<'a> {
+    pub(in crate::model) place: Place<'a>,
     pub(in crate::model) values: &'a [f32],
 }
 
@@ -15,6 +16,7 @@ impl InplaceOp1 for TakeRows<'_> {
     }
 
     fn cpu_fwd(&self, out: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        self.place.turn()?;
         first_mut(out, layout, self.values.len())?.copy_from_slice(self.values);
         Ok(())
     }
