@@ -141,6 +141,10 @@ impl Isa {
 
     /// Every tier of this processor, the plainest first.
     pub fn available() -> Vec<Self> {
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "the others are x86-64's")
+        )]
         let mut tiers = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
         {

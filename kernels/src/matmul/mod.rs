@@ -11,9 +11,17 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "the tiers that are made of it are x86-64's")
+)]
 mod direct;
 mod float;
 mod fused;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "the tiers that are made of it are x86-64's")
+)]
 mod panel;
 mod quantized;
 mod scalar;

@@ -67,10 +67,6 @@ pub(super) trait Vector: Copy {
 }
 
 /// A vector of words with the byte dot product.
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "no other processor has vectors here yet")
-)]
 pub(super) trait Vnni: Vector {
     /// A word in every lane.
     fn splat(proof: Self::Proof, word: u32) -> Self;
