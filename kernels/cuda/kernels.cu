@@ -10,6 +10,7 @@
 #include "rms_norm.cu"
 #include "rope.cu"
 #include "silu_mul.cu"
+#include "top_logits.cu"
 #include "write_kv.cu"
 
 #define KERNELS_OF_TYPES(DO, name)                                                                                             \
@@ -40,5 +41,6 @@
     DO(rms_norm)                                                                                                               \
     DO(rope)                                                                                                                   \
     DO(silu_mul)                                                                                                               \
+    DO(top_logits)                                                                                                             \
     DO(write_kv_f16)                                                                                                           \
     DO(write_kv_int8)

@@ -8,6 +8,7 @@ mod attention;
 #[cfg(feature = "cuda")]
 mod launcher;
 mod linear;
+mod logits;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use attention::{AttentionBuffers, AttentionPlan, paged_attention, write_kv};
 #[cfg(feature = "cuda")]
 pub use launcher::Launcher;
 pub use linear::{DeviceMatrix, Into, embed, linear_f32, linear_quantized};
+pub use logits::{SUMS, TOP, token_of, top_logits};
 pub use rows::{gather, place, quantize_rows, rms_norm, rope, silu_mul};
 
 use crate::ShapeError;

@@ -5,6 +5,7 @@
 
 mod attention;
 mod linear;
+mod logits;
 mod rows;
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -247,7 +248,7 @@ fn each_file_has_its_kernel_and_says_how_it_is_launched() {
         assert!(!kernels.is_empty(), "{name}.cu defines no kernel");
         n_files += 1;
     }
-    assert!(n_files >= 12, "{n_files}");
+    assert!(n_files >= 13, "{n_files}");
 }
 
 #[test]
