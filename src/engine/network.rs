@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use crate::model::{Batch, Model};
+use crate::model::{Batch, LogitRow, Model, Seen};
 
 /// Why a step could not be computed.
 #[derive(Clone, Debug)]
@@ -29,8 +29,13 @@ pub(super) struct NetworkLimits {
 pub(super) trait Network: Send {
     fn limits(&self) -> NetworkLimits;
 
-    /// Computes a step and shows `see` the logits of each of `batch.logit_rows`, in order.
-    fn forward(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault>;
+    /// Computes a step and shows `see` the logits of each of `batch.logit_rows`, in order: the greatest
+    /// of a row first, if the network finds them, and the whole row if it then is needed.
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
+    ) -> Result<(), Fault>;
 }
 
 impl Network for Model {
@@ -45,14 +50,14 @@ impl Network for Model {
         }
     }
 
-    fn forward(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault> {
-        let logits = Model::forward(self, batch).map_err(|error| Fault {
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
+    ) -> Result<(), Fault> {
+        self.forward_rows(batch, see).map_err(|error| Fault {
             is_final: error.is_final(),
             error: Arc::new(error),
-        })?;
-        for index in 0..logits.n_rows() {
-            see(logits.row(index));
-        }
-        Ok(())
+        })
     }
 }

@@ -23,7 +23,7 @@ use super::sequence::{SeqId, Sequence};
 use super::shared::Shared;
 use super::snapshot::EngineSnapshot;
 use crate::chat::{FinishReason, TokenId};
-use crate::model::Batch;
+use crate::model::{Batch, LogitRow, Seen};
 
 /// How often it looks for room when all readers are full.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -224,17 +224,25 @@ impl<N: Network> Runner<N> {
 
     /// Computes a step and draws a token for each row that wants one.
     fn compute(&mut self, plan: &StepPlan) -> Result<Vec<Result<TokenId, EngineError>>, Fault> {
-        let mut rows = plan.rows.iter().filter(|row| row.wants_logits);
+        let mut rows = plan.rows.iter().filter(|row| row.wants_logits).peekable();
         let mut drawn = Vec::with_capacity(self.batch.logit_rows.len());
         let (scheduler, scratch) = (&self.scheduler, &mut self.scratch);
         self.network.forward(&self.batch, &mut |logits| {
-            let row = rows.next();
+            let row = rows.peek();
             let sequence = row.and_then(|row| scheduler.sequence(row.seq));
-            drawn.extend(sequence.map(|sequence| {
-                sequence
-                    .sampler
-                    .sample(logits, sequence.n_tokens(), scratch)
-            }));
+            if let Some(sequence) = sequence {
+                let (sampler, position) = (&sequence.sampler, sequence.n_tokens());
+                let token = match logits {
+                    LogitRow::Whole(logits) => sampler.sample(logits, position, scratch),
+                    LogitRow::Top(top) => match sampler.sample_top(top, position, scratch) {
+                        Some(token) => Ok(token),
+                        None => return Seen::TheWholeIsNeeded,
+                    },
+                };
+                drawn.push(token);
+            }
+            rows.next();
+            Seen::Enough
         })?;
         Ok(drawn)
     }

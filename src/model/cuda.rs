@@ -4,17 +4,20 @@ use std::cell::RefCell;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use candle_core::CudaDevice;
 use candle_core::cuda_backend::CudaError;
 use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaSlice, DriverError};
+use candle_core::{CudaDevice, Storage, Tensor};
 use ingle_kernels::AttentionArgs;
-use ingle_kernels::cuda::{AttentionPlan, DeviceSlice, Indices, Launcher};
+use ingle_kernels::cuda::{
+    AttentionPlan, DeviceSlice, Indices, Launcher, SUMS, TOP, token_of, top_logits,
+};
 
 use super::batch::Batch;
 use super::device::Device;
 use super::error::Error;
 use super::inputs::Inputs;
+use super::logits::TopLogits;
 use super::memory::PARTIAL_VALUES;
 
 /// The driver's view of a GPU.
@@ -145,6 +148,9 @@ pub(super) struct StepMemory {
     words: CudaSlice<u32>,
     partials: RefCell<CudaSlice<f32>>,
     plan: Option<AttentionPlan>,
+    /// The greatest logits of each row, and what the rows add up to.
+    top: CudaSlice<u64>,
+    sums: CudaSlice<f32>,
 }
 
 /// How a step's attention is cut, and room for its parts.
@@ -158,12 +164,47 @@ pub(super) struct AttentionPlace<'a> {
 }
 
 impl StepMemory {
-    pub(super) fn new(gpu: &Cuda) -> Result<Self, Error> {
+    pub(super) fn new(gpu: &Cuda, max_logit_rows: usize) -> Result<Self, Error> {
         Ok(Self {
+            top: gpu.candle.alloc_zeros(max_logit_rows.max(1) * TOP)?,
+            sums: gpu.candle.alloc_zeros(max_logit_rows.max(1) * SUMS)?,
             words: gpu.candle.alloc_zeros(1)?,
             partials: RefCell::new(gpu.candle.alloc_zeros(PARTIAL_VALUES)?),
             plan: None,
         })
+    }
+
+    /// Finds the greatest logits of rows, `[n_rows, n_vocab]`, and waits for the step: what went wrong
+    /// in it is known here at the latest.
+    ///
+    /// Errors: the driver's.
+    pub(super) fn top_logits(
+        &mut self,
+        gpu: &Cuda,
+        logits: &Tensor,
+        [n_rows, n_vocab]: [usize; 2],
+    ) -> Result<Vec<TopLogits>, Error> {
+        let (storage, _) = logits.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else {
+            return Err(candle_core::Error::msg("the logits lie on no GPU").into());
+        };
+        let on = &gpu.launcher;
+        let (top, sums) = (on.slice_mut(&mut self.top), on.slice_mut(&mut self.sums));
+        let logits = on.slice(storage.as_cuda_slice::<f32>()?);
+        let launch = top_logits(logits, [n_rows, n_vocab], top, sums);
+        on.run(&launch.map_err(candle_core::Error::wrap)?)
+            .map_err(wrap)?;
+        let top: Vec<u64> = gpu.candle.clone_dtoh(&self.top.slice(..n_rows * TOP))?;
+        let sums: Vec<f32> = gpu.candle.clone_dtoh(&self.sums.slice(..n_rows * SUMS))?;
+        let rows = top.chunks_exact(TOP).zip(sums.chunks_exact(SUMS));
+        Ok(rows
+            .map(|(keys, sums)| TopLogits {
+                logits: keys.iter().filter_map(|key| token_of(*key)).collect(),
+                weight: f64::from(sums[1]),
+                is_faulty: sums[2] > 0.0,
+                is_all: n_vocab <= TOP,
+            })
+            .collect())
     }
 
     /// Copies a step's numbers to the GPU.

@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::config::ModelConfig;
 use super::device::{Device, Placement};
 use super::error::Error;
+use super::logits::TopLogits;
 use super::memory::Limits;
 use super::stage::{Begin, Ends, Stage};
 use super::vector::Vector;
@@ -61,9 +62,8 @@ impl Llama {
         })
     }
 
-    /// Computes a step and leaves the logits of `batch.logit_rows` in the returned buffer,
-    /// `[n_rows, n_vocab]` and more behind them.
-    pub(super) fn forward(&mut self, team: &Team, batch: &Batch) -> Result<&Tensor, Error> {
+    /// Computes a step: see [`Self::logits`].
+    pub(super) fn forward(&mut self, team: &Team, batch: &Batch) -> Result<(), Error> {
         let n_values = batch.n_tokens() * self.n_embd;
         let n_stages = self.stages.len();
         for index in 0..n_stages {
@@ -88,8 +88,23 @@ impl Llama {
             let end = is_last.then_some((&self.output_norm, &self.output));
             stage.forward(team, batch, Ends { begin, end })?;
         }
+        Ok(())
+    }
+
+    /// The logits of the last step's `logit_rows`: `[n_rows, n_vocab]` and more behind them.
+    pub(super) fn logits(&self) -> Result<&Tensor, Error> {
         let last = self.stages.last();
         let last = last.ok_or_else(|| candle_core::Error::msg("the network has no layer"))?;
         Ok(last.logits())
+    }
+
+    /// The greatest logits of the last step's first rows, where they lie on a GPU that finds them.
+    ///
+    /// Errors: the GPU's.
+    pub(super) fn top_logits(&mut self, n_rows: usize) -> Result<Option<Vec<TopLogits>>, Error> {
+        match self.stages.last_mut() {
+            Some(last) => last.top_logits(n_rows),
+            None => Ok(None),
+        }
     }
 }

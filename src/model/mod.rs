@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod inputs;
 mod llama;
+mod logits;
 mod memory;
 #[cfg(all(feature = "metal", not(feature = "cuda")))]
 mod metal;
@@ -35,6 +36,7 @@ pub use config::{ModelConfig, Rope};
 pub use cuda::Cuda;
 pub use device::{Device, Form, Gpu, Placement};
 pub use error::Error;
+pub use logits::{LogitRow, Logits, Seen, TopLogits};
 pub use memory::{Limits, Memory};
 
 use crate::gguf::Gguf;
@@ -57,13 +59,6 @@ pub struct Model {
     llama: Llama,
     /// The last step's logits on the host.
     logits: Vec<f32>,
-}
-
-/// The logits of a step.
-#[derive(Clone, Copy, Debug)]
-pub struct Logits<'a> {
-    values: &'a [f32],
-    n_vocab: usize,
 }
 
 impl Model {
@@ -112,28 +107,61 @@ impl Model {
     /// chunk of its prompt, on any number of threads.
     ///
     /// # Errors
-    /// [`Error::Batch`] for a batch that cannot be; [`Error::Compute`] otherwise. The cache keeps what
-    /// it held, except in the slots the batch names.
+    /// [`Error::Batch`] for a batch that cannot be; [`Error::Gpu`], [`Error::GpuMemory`] and
+    /// [`Error::Compute`] otherwise. The cache keeps what it held, except in the slots the batch names.
     pub fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, Error> {
         batch.check(&self.config, &self.limits)?;
-        let buffer = self.llama.forward(&self.team, batch)?;
-        copy_to_host(
-            buffer,
-            batch.logit_rows.len() * self.config.n_vocab,
-            &mut self.logits,
-        )?;
-        Ok(Logits {
-            values: &self.logits,
-            n_vocab: self.config.n_vocab,
-        })
+        self.llama.forward(&self.team, batch)?;
+        self.copy_rows(0..batch.logit_rows.len())?;
+        Ok(Logits::new(&self.logits, self.config.n_vocab))
+    }
+
+    /// Computes one step and shows the logits of each of `batch.logit_rows`, in order: where they lie on
+    /// a GPU with kernels of ours, first the greatest of them, and the whole row if that is wanted.
+    ///
+    /// # Errors
+    /// As for [`Model::forward`].
+    pub fn forward_rows(
+        &mut self,
+        batch: &Batch,
+        see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
+    ) -> Result<(), Error> {
+        batch.check(&self.config, &self.limits)?;
+        self.llama.forward(&self.team, batch)?;
+        let (n_rows, n_vocab) = (batch.logit_rows.len(), self.config.n_vocab);
+        let Some(rows) = self.llama.top_logits(n_rows)? else {
+            self.copy_rows(0..n_rows)?;
+            for row in self.logits.chunks_exact(n_vocab) {
+                see(LogitRow::Whole(row));
+            }
+            return Ok(());
+        };
+        for (index, top) in rows.iter().enumerate() {
+            if see(LogitRow::Top(top)) == Seen::TheWholeIsNeeded {
+                self.copy_rows(index..index + 1)?;
+                see(LogitRow::Whole(&self.logits));
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies rows of the last step's logits to the host.
+    fn copy_rows(&mut self, rows: std::ops::Range<usize>) -> Result<(), Error> {
+        let n_vocab = self.config.n_vocab;
+        let values = rows.start * n_vocab..rows.end * n_vocab;
+        copy_to_host(self.llama.logits()?, values, &mut self.logits)
     }
 }
 
-/// The first `n_values` of a buffer, in place of what `host` held.
-fn copy_to_host(buffer: &Tensor, n_values: usize, host: &mut Vec<f32>) -> Result<(), Error> {
+/// Some values of a buffer, in place of what `host` held.
+fn copy_to_host(
+    buffer: &Tensor,
+    values: std::ops::Range<usize>,
+    host: &mut Vec<f32>,
+) -> Result<(), Error> {
     let (storage, layout) = buffer.storage_and_layout();
     let start = layout.start_offset();
-    let range = start..start + n_values;
+    let range = start + values.start..start + values.end;
     match &*storage {
         Storage::Cpu(storage) => {
             host.clear();
@@ -141,30 +169,12 @@ fn copy_to_host(buffer: &Tensor, n_values: usize, host: &mut Vec<f32>) -> Result
         }
         #[cfg(feature = "cuda")]
         Storage::Cuda(storage) => {
-            host.resize(n_values, 0.0);
+            host.resize(values.len(), 0.0);
             let values = storage.as_cuda_slice::<f32>()?.slice(range);
             // Waits for the step: what went wrong in it is known here at the latest.
             storage.device.memcpy_dtoh(&values, host)?;
         }
-        _ => {
-            return Err(
-                candle_core::Error::msg("the logits are on no device that is built").into(),
-            );
-        }
+        _ => *host = buffer.narrow(0, values.start, values.len())?.to_vec1()?,
     }
     Ok(())
-}
-
-impl<'a> Logits<'a> {
-    /// Rows: one for each of the batch's `logit_rows`.
-    pub fn n_rows(&self) -> usize {
-        self.values.len() / self.n_vocab
-    }
-
-    /// A row, `[n_vocab]`.
-    ///
-    /// Panics: when there is no such row.
-    pub fn row(&self, index: usize) -> &'a [f32] {
-        &self.values[index * self.n_vocab..(index + 1) * self.n_vocab]
-    }
 }

@@ -1,7 +1,9 @@
 //! The layers of a network that lie on one device, with the buffers and caches they need there.
 
-use candle_core::{InplaceOp2, Tensor};
-use ingle_kernels::{AttentionArgs, KvShape, Output, Part, RopeTable, Team};
+mod products;
+
+use candle_core::Tensor;
+use ingle_kernels::{AttentionArgs, KvShape, Output, RopeTable, Team};
 
 use super::BLOCK_LEN;
 use super::batch::Batch;
@@ -11,16 +13,15 @@ use super::cuda::StepMemory;
 use super::device::Device;
 use super::error::Error;
 use super::inputs::Inputs;
+use super::logits::TopLogits;
 use super::memory::Limits;
-#[cfg(feature = "cuda")]
-use super::ops::DeviceLinear;
 use super::ops::{
-    ByLibrary, Embed, Gather, Linear, PagedAttention, Place, PutColumns, Quantize, RmsNorm, Rope,
-    SiluMul, TakeRows, WriteKv, run, run_on, run_on_two,
+    Embed, Gather, PagedAttention, Place, RmsNorm, Rope, SiluMul, TakeRows, WriteKv, run, run_on,
+    run_on_two,
 };
 use super::rope::rope_table;
 use super::vector::Vector;
-use super::weight_matrix::{LibraryMatrix, WeightMatrix};
+use super::weight_matrix::WeightMatrix;
 use super::weights::Layer;
 use super::workspace::{Workspace, kv_cache};
 
@@ -112,7 +113,7 @@ impl Stage {
             #[cfg(feature = "cuda")]
             step_memory: match &device {
                 Device::Cpu | Device::Library(_) => None,
-                Device::Cuda(gpu) => Some(StepMemory::new(gpu)?),
+                Device::Cuda(gpu) => Some(StepMemory::new(gpu, limits.max_logit_rows)?),
             },
             device,
         })
@@ -126,6 +127,29 @@ impl Stage {
     /// The logits of the last step.
     pub(super) fn logits(&self) -> &Tensor {
         &self.workspace.logits
+    }
+
+    /// The greatest of its first rows, where a GPU finds them.
+    #[cfg(feature = "cuda")]
+    pub(super) fn top_logits(&mut self, n_rows: usize) -> Result<Option<Vec<TopLogits>>, Error> {
+        let (Device::Cuda(gpu), Some(memory)) = (&self.device, &mut self.step_memory) else {
+            return Ok(None);
+        };
+        let shape = [n_rows, self.config.n_vocab];
+        memory
+            .top_logits(gpu, &self.workspace.logits, shape)
+            .map(Some)
+    }
+
+    /// Nothing finds them.
+    #[cfg(not(feature = "cuda"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "a GPU finds them"
+    )]
+    pub(super) fn top_logits(&mut self, _: usize) -> Result<Option<Vec<TopLogits>>, Error> {
+        Ok(None)
     }
 
     /// Computes a step: on the processor in a turn of `team`, on a GPU as soon as it comes to it.
@@ -334,113 +358,6 @@ impl Stage {
         self.make(step.rows(), &norm, &space.state, &space.normed, matrices)
     }
 
-    /// Computes rows from `x` into the words, into `floats`, or into both, as the matrices take them.
-    fn make(
-        &self,
-        rows: Rows<'_>,
-        op: &(impl InplaceOp2 + ByLibrary),
-        x: &Tensor,
-        floats: &Tensor,
-        matrices: &[&WeightMatrix],
-    ) -> Result<(), Error> {
-        let takes_quantized = |matrix: &&WeightMatrix| matrix.takes_quantized();
-        let as_it_makes = rows.place.quantizes_as_it_makes();
-        if as_it_makes && matrices.iter().any(takes_quantized) {
-            run_on(&self.workspace.words, x, op)?;
-        }
-        if !(as_it_makes && matrices.iter().all(takes_quantized)) {
-            run_on(floats, x, op)?;
-        }
-        if as_it_makes {
-            return Ok(());
-        }
-        self.quantize(rows, floats, matrices)
-    }
-
-    /// Quantises `x` if one of the matrices takes it so.
-    fn quantize(
-        &self,
-        Rows { place, n_tokens }: Rows<'_>,
-        x: &Tensor,
-        matrices: &[&WeightMatrix],
-    ) -> Result<(), Error> {
-        if let Some(matrix) = matrices.iter().find(|matrix| matrix.takes_quantized()) {
-            let k = matrix.k();
-            let quantize = Quantize { place, n_tokens, k };
-            self.workspace.words.inplace_op2(x, &quantize)?;
-        }
-        Ok(())
-    }
-
-    /// Multiplies by matrices whose results stand side by side.
-    fn project(
-        &self,
-        step: &Step<'_>,
-        x: &Tensor,
-        matrices: &[&WeightMatrix],
-        out: &Tensor,
-    ) -> Result<(), Error> {
-        self.multiply(step.rows(), x, matrices, out, Output::Write)
-    }
-
-    /// Adds a product to the residual stream.
-    fn add(&self, step: &Step<'_>, x: &Tensor, matrix: &WeightMatrix) -> Result<(), Error> {
-        let state = &self.workspace.state;
-        self.multiply(step.rows(), x, &[matrix], state, Output::Add)
-    }
-
-    /// Multiplies `x`, or the words made from it, by each matrix.
-    fn multiply(
-        &self,
-        rows: Rows<'_>,
-        x: &Tensor,
-        matrices: &[&WeightMatrix],
-        out: &Tensor,
-        output: Output,
-    ) -> Result<(), Error> {
-        let stride = matrices.iter().map(|matrix| matrix.n()).sum();
-        let mut column = 0;
-        let mut parts = [Vec::new(), Vec::new()];
-        for &matrix in matrices {
-            match matrix {
-                WeightMatrix::Own(matrix) => {
-                    let takes_quantized = usize::from(matrix.takes_quantized());
-                    parts[takes_quantized].push(Part { matrix, column });
-                }
-                WeightMatrix::Library(matrix) => {
-                    let put = PutColumns {
-                        place: rows.place,
-                        n: matrix.n(),
-                        column,
-                        stride,
-                        n_tokens: rows.n_tokens,
-                        output,
-                    };
-                    let x = if matrix.takes_quantized() {
-                        &self.workspace.words
-                    } else {
-                        x
-                    };
-                    multiply_with_library(matrix, x, out, &put)?;
-                }
-            }
-            column += matrix.n();
-        }
-        for (parts, x) in parts.iter().zip([x, &self.workspace.words]) {
-            if !parts.is_empty() {
-                let linear = Linear {
-                    place: rows.place,
-                    parts,
-                    stride,
-                    n_tokens: rows.n_tokens,
-                    output,
-                };
-                out.inplace_op2(x, &linear)?;
-            }
-        }
-        Ok(())
-    }
-
     fn kv_shape(&self) -> KvShape {
         KvShape {
             n_kv_heads: self.config.n_kv_heads,
@@ -449,27 +366,4 @@ impl Stage {
             kv_type: self.limits.kv_type,
         }
     }
-}
-
-/// Multiplies by a matrix in the tensor library's hands: by its product, or by our kernel there.
-fn multiply_with_library(
-    matrix: &LibraryMatrix,
-    x: &Tensor,
-    out: &Tensor,
-    put: &PutColumns<'_>,
-) -> Result<(), Error> {
-    #[cfg(feature = "cuda")]
-    if matrix.by_our_kernel() {
-        let linear = DeviceLinear {
-            place: put.place,
-            matrix,
-            column: put.column,
-            stride: put.stride,
-            n_tokens: put.n_tokens,
-            output: put.output,
-        };
-        return Ok(out.inplace_op2(x, &linear)?);
-    }
-    let product = matrix.multiply(x, put.n_tokens)?;
-    Ok(run_on(out, &product, put)?)
 }

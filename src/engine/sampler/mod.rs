@@ -22,6 +22,7 @@ use self::candidates::{Candidate, greatest};
 use self::penalties::Penalties;
 use super::error::EngineError;
 use crate::chat::{Sampling, TokenId};
+use crate::model::TopLogits;
 
 /// How many tokens top-p looks at first; eight times as many when they do not reach `p`.
 const FIRST_LOOK: usize = 64;
@@ -116,6 +117,46 @@ impl Sampler {
         token.ok_or(EngineError::NoTokenLeft { position })
     }
 
+    /// The same from the greatest logits alone, where they are enough to say it. None where the whole
+    /// row is needed: for penalties and masks, for a draw among all, for a fault in the row.
+    pub(super) fn sample_top(
+        &self,
+        top: &TopLogits,
+        position: u32,
+        scratch: &mut Scratch,
+    ) -> Option<TokenId> {
+        let (first, max) = *top.logits.first()?;
+        if self.changes_logits() || top.is_faulty || max == f32::NEG_INFINITY {
+            return None;
+        }
+        if self.temperature == 0.0 {
+            return Some(first);
+        }
+        let candidates = &mut scratch.candidates;
+        candidates.clear();
+        let above_nothing = top.logits.iter().filter(|(_, l)| *l > f32::NEG_INFINITY);
+        candidates.extend(above_nothing.map(|(token, logit)| Candidate {
+            logit: *logit,
+            token: *token,
+        }));
+        let weight = self.weight(max);
+        let total = match self.top_k {
+            Some(top_k) if top_k <= top.logits.len() || top.is_all => {
+                candidates.truncate(top_k);
+                candidates.iter().map(|c| weight(c.logit)).sum()
+            }
+            // What the row adds up to is known without a temperature.
+            None if self.top_p < 1.0 && self.temperature == 1.0 => top.weight,
+            _ => return None,
+        };
+        let has_reached = self.top_p >= 1.0 || self.keep_share(candidates, total, &weight);
+        if !has_reached && self.top_k.is_none() && !top.is_all {
+            return None;
+        }
+        let uniform = random::uniform(self.seed, u64::from(position));
+        self.pick_likely(candidates, &weight, uniform)
+    }
+
     /// Remembers a token that was drawn.
     pub(super) fn observe(&mut self, token: TokenId) {
         self.n_generated += 1;
@@ -154,8 +195,7 @@ impl Sampler {
         uniform: f64,
         candidates: &mut Vec<Candidate>,
     ) -> Option<TokenId> {
-        // Measured from the greatest logit, so that no exponential overflows.
-        let weight = |logit: f32| f64::from(((logit - max) / self.temperature).exp());
+        let weight = self.weight(max);
         if self.top_k.is_none() && self.top_p >= 1.0 {
             let kept = (0..)
                 .zip(logits)
@@ -163,12 +203,47 @@ impl Sampler {
             return pick(kept.filter(|(_, weight)| *weight >= self.min_p), uniform);
         }
         self.likeliest(logits, &weight, candidates);
+        self.pick_likely(candidates, &weight, uniform)
+    }
+
+    /// What a logit weighs against the greatest, so that no exponential overflows.
+    fn weight(&self, max: f32) -> impl Fn(f32) -> f64 + use<> {
+        let temperature = self.temperature;
+        move |logit| f64::from(((logit - max) / temperature).exp())
+    }
+
+    /// Draws among those that are likely enough.
+    fn pick_likely(
+        &self,
+        candidates: &[Candidate],
+        weight: &impl Fn(f32) -> f64,
+        uniform: f64,
+    ) -> Option<TokenId> {
         let n_kept = candidates.partition_point(|c| weight(c.logit) >= self.min_p);
         let kept = candidates.iter().take(n_kept);
         pick(
             kept.map(|candidate| (candidate.token, weight(candidate.logit))),
             uniform,
         )
+    }
+
+    /// Keeps the shortest run of likeliest tokens whose share of `total` reaches top-p; all of them,
+    /// and false, if none does.
+    fn keep_share(
+        &self,
+        candidates: &mut Vec<Candidate>,
+        total: f64,
+        weight: &impl Fn(f32) -> f64,
+    ) -> bool {
+        let mut share = 0.0;
+        let last = candidates.iter().position(|candidate| {
+            share += weight(candidate.logit);
+            share >= self.top_p * total
+        });
+        if let Some(last) = last {
+            candidates.truncate(last + 1);
+        }
+        last.is_some()
     }
 
     /// The tokens top-k and top-p keep, likeliest first.
@@ -198,13 +273,8 @@ impl Sampler {
             return;
         }
         loop {
-            let mut share = 0.0;
-            let reaches = candidates.iter().position(|candidate| {
-                share += weight(candidate.logit);
-                share >= self.top_p * total
-            });
-            if let Some(last) = reaches {
-                return candidates.truncate(last + 1);
+            if self.keep_share(candidates, total, weight) {
+                return;
             }
             if self.top_k.is_some() || n >= logits.len() {
                 return;

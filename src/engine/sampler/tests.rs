@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::tests::network::top_of;
 
 fn sampler(sampling: &Sampling) -> Sampler {
     Sampler::new(sampling, 99, &[], &[])
@@ -303,5 +304,60 @@ proptest! {
             let token = draw(&sampler, &logits, position).unwrap();
             prop_assert!(allowed.contains(&token), "{} of {:?}", token, allowed);
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_greatest_logits_draw_as_the_whole_row_does_or_ask_for_it(
+        row in prop::collection::vec(-8.0_f32..8.0, 1..80),
+        n_top in 1_usize..90,
+        temperature in prop::sample::select(vec![0.0_f32, 0.5, 1.0, 1.7]),
+        top_k in prop::sample::select(vec![None, Some(1), Some(7), Some(500)]),
+        top_p in prop::sample::select(vec![0.1_f32, 0.6, 1.0]),
+        min_p in prop::sample::select(vec![0.0_f32, 0.2]),
+        position in 0_u32..50,
+    ) {
+        let sampling = Sampling { temperature, top_k, top_p, min_p, ..sampling() };
+        let sampler = sampler(&sampling);
+        let top = top_of(&row, n_top);
+        let drawn = sampler.sample_top(&top, position, &mut Scratch::default());
+        if let Some(token) = drawn {
+            prop_assert_eq!(Ok(token), draw(&sampler, &row, position).map_err(|_| ()));
+        }
+        // Where they are enough they must be used.
+        let is_cut = top_k.is_some_and(|k| k as usize <= top.logits.len() || top.is_all);
+        if temperature == 0.0 || is_cut {
+            prop_assert!(drawn.is_some());
+        }
+    }
+}
+
+#[test]
+fn penalties_masks_and_faults_need_the_whole_row() {
+    let top = top_of(&[1.0, 3.0, 2.0], 2);
+    let sample =
+        |sampler: &Sampler, top: &TopLogits| sampler.sample_top(top, 0, &mut Scratch::default());
+    let greedy = Sampling {
+        temperature: 0.0,
+        ..sampling()
+    };
+    assert_eq!(sample(&sampler(&greedy), &top), Some(1));
+    let penalized = Sampling {
+        presence_penalty: 0.5,
+        ..greedy.clone()
+    };
+    assert_eq!(sample(&sampler(&penalized), &top), None);
+    let masking = Sampling {
+        min_tokens: 3,
+        ..greedy.clone()
+    };
+    assert_eq!(sample(&Sampler::new(&masking, 9, &[], &[1]), &top), None);
+    for row in [
+        [1.0, f32::NAN],
+        [f32::INFINITY, 0.0],
+        [f32::NEG_INFINITY; 2],
+    ] {
+        assert_eq!(sample(&sampler(&greedy), &top_of(&row, 2)), None);
     }
 }

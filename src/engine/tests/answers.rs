@@ -246,3 +246,54 @@ fn the_contexts_end_ends_an_answer_to_the_token() {
         assert_idle(&engine);
     }
 }
+
+#[test]
+fn the_greatest_logits_give_the_answers_that_whole_rows_give() {
+    let answers = |n_top| {
+        let engine = start(
+            HashNetwork::new(64).showing(n_top),
+            &EngineOptions::default(),
+        );
+        let settings = [
+            greedy(),
+            Sampling::default(),
+            Sampling {
+                top_k: Some(5),
+                seed: Some(3),
+                ..Sampling::default()
+            },
+            Sampling {
+                top_p: 0.8,
+                repetition_penalty: 1.3,
+                seed: Some(4),
+                ..Sampling::default()
+            },
+            Sampling {
+                top_p: 0.5,
+                seed: Some(5),
+                ..Sampling::default()
+            },
+        ];
+        let receivers: Vec<_> = (0..)
+            .zip(settings)
+            .map(|(number, sampling)| {
+                let request = GenerateRequest {
+                    sampling: Sampling {
+                        seed: Some(number as u64),
+                        ..sampling
+                    },
+                    ..request(prompt(number, 20), 30)
+                };
+                engine.submit(request).unwrap()
+            })
+            .collect();
+        let read_tokens = |receiver| read(receiver).tokens;
+        receivers.into_iter().map(read_tokens).collect::<Vec<_>>()
+    };
+    let whole = answers(0);
+    assert_eq!(whole[0], plain_reply(&prompt(0, 20), 30));
+    // Enough for all, for some, for the greedy one only.
+    for n_top in [61, 20, 1] {
+        assert_eq!(answers(n_top), whole, "{n_top}");
+    }
+}

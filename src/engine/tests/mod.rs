@@ -1,7 +1,7 @@
 //! The laws of the engine, on a network that shows every mistake as a wrong token.
 
 mod answers;
-mod network;
+pub(super) mod network;
 mod preemption;
 mod readers;
 mod scheduler;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::chat::TokenId;
 use crate::engine::network::{Fault, Network, NetworkLimits};
-use crate::model::{BLOCK_LEN, Batch};
+use crate::model::{BLOCK_LEN, Batch, LogitRow, Seen, TopLogits};
 
 pub(super) const N_VOCAB: usize = 61;
 const SEED: u64 = 0x51ED_270B;
@@ -42,6 +42,8 @@ pub(super) struct HashNetwork {
     /// Position and token of every slot.
     cache: Vec<Option<(u32, TokenId)>>,
     script: Script,
+    /// Of the logits, so many are shown first.
+    n_top: usize,
     shapes: Arc<Mutex<Vec<Shape>>>,
 }
 
@@ -58,8 +60,15 @@ impl HashNetwork {
             limits,
             cache: vec![None; n_blocks * BLOCK_LEN],
             script: Box::new(|_| Act::Compute),
+            n_top: 0,
             shapes: Arc::default(),
         }
+    }
+
+    /// Shows so many of the greatest logits first, as a GPU does.
+    pub(super) fn showing(mut self, n_top: usize) -> Self {
+        self.n_top = n_top;
+        self
     }
 
     /// Asks `script` before each step.
@@ -118,7 +127,11 @@ impl Network for HashNetwork {
         self.limits
     }
 
-    fn forward(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault> {
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
+    ) -> Result<(), Fault> {
         self.check(batch);
         self.shapes.lock().unwrap().push(Shape {
             n_tokens: batch.token_ids.len(),
@@ -150,11 +163,34 @@ impl Network for HashNetwork {
                     Act::Withhold => continue,
                     _ => {}
                 }
-                see(&logits);
+                let is_enough = match self.n_top {
+                    0 => false,
+                    n_top => see(LogitRow::Top(&top_of(&logits, n_top))) == Seen::Enough,
+                };
+                if !is_enough {
+                    see(LogitRow::Whole(&logits));
+                }
                 n_shown += 1;
             }
         }
         Ok(())
+    }
+}
+
+/// The greatest logits of a row.
+pub(in crate::engine) fn top_of(row: &[f32], n_top: usize) -> TopLogits {
+    let mut logits: Vec<(TokenId, f32)> = (0..).zip(row.iter().copied()).collect();
+    logits.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    logits.truncate(n_top);
+    let greatest = logits[0].1;
+    let weights = row.iter().map(|logit| f64::from((logit - greatest).exp()));
+    TopLogits {
+        weight: weights.sum(),
+        is_faulty: row
+            .iter()
+            .any(|logit| logit.is_nan() || *logit == f32::INFINITY),
+        is_all: n_top >= row.len(),
+        logits,
     }
 }
 
