@@ -3,7 +3,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: test fixtures clients lint fuzz cuda cuda-check
+.PHONY: test fixtures clients lint fuzz cuda cuda-check metal-check
 
 test: fixtures
 	$(CARGO) test --workspace --locked
@@ -46,3 +46,10 @@ cuda:
 # Every kernel compiles for the capability, and none that its header says does not spill does.
 cuda-check:
 	eval "$$(kernels/cuda/toolchain.sh $(CUDA_TOOLCHAIN))" && kernels/cuda/check.sh $(CUDA_COMPUTE_CAP)
+
+# The types of the Metal side, from any machine that rustup can give Apple's standard library. C code of
+# dependencies is left out: nothing is linked.
+metal-check:
+	rustup target add aarch64-apple-darwin
+	CC_aarch64_apple_darwin=true AR_aarch64_apple_darwin=true SDKROOT=/ \
+	$(CARGO) check --locked --features metal --target aarch64-apple-darwin --target-dir $(TARGET)/apple

@@ -6,7 +6,7 @@
 # There:                 benches/gpu.sh run FOLDER [RESULTS]
 #
 # `pack` puts what the run needs into FOLDER: the program and the tests of the kernels, stripped and
-# compressed, and a cut of SmolLM2. `run` writes its model-shaped files on the spot, beside FOLDER, and
+# compressed, and ten layers of SmolLM2. `run` writes its model-shaped files on the spot, beside FOLDER, and
 # the table last; RESULTS gets the logs.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -23,7 +23,7 @@ print([u["executable"] for u in units if u.get("executable")][-1])')
     strip -o "$folder/ingle-cuda" "$target/release/ingle-cuda"
     strip -o "$folder/kernels-test" "$test"
     "$target/release/ingle" bench cut-model "$target/fixtures/SmolLM2-135M-Instruct.Q4_1.gguf" "$folder/cut.gguf" \
-        --layers 12
+        --layers 10
     xz -T0 -9 -f "$folder"/{ingle-cuda,kernels-test,cut.gguf}
     du -sh "$folder"
 }
@@ -45,12 +45,14 @@ run() {
     folder=$(cd "$1" && pwd)
     mkdir -p "$results"
     results=$(cd "$results" && pwd)
+    # Those of CUDA 13: the names a program of another version asks for are other names.
     export LD_LIBRARY_PATH="$(libraries):/usr/local/cuda/lib64:${LD_LIBRARY_PATH:-}"
-    local work
+    # Not local: it is removed when the shell ends.
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     for file in ingle-cuda kernels-test cut.gguf; do
-        xz -dc "$folder/$file.xz" >"$work/$file"
+        python3 -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], "wb"))' \
+            "$folder/$file.xz" "$work/$file"
     done
     chmod +x "$work"/{ingle-cuda,kernels-test}
     python3 "$root/benches/gpu_battery.py" --ingle "$work/ingle-cuda" --kernels-test "$work/kernels-test" \

@@ -18,6 +18,8 @@ from pathlib import Path
 
 MODEL_BYTES_A_TOKEN = 4.616e9  # Llama 3 8B Q4_K_M: bytes of weights read for one token
 CLIENTS = 64
+# Everything, so that a lease of ten minutes is not cut off before the table.
+SECONDS = 540
 
 LIMITS = r"""
 import json, torch, time
@@ -38,10 +40,22 @@ print(json.dumps({"copy_bytes_per_second": copy, "bf16_flops": rate, "name": tor
 class Battery:
     def __init__(self, args):
         self.args, self.rows, self.failed = args, [], []
+        self.end = time.monotonic() + SECONDS
 
     def row(self, name, value):
         self.rows.append((name, value))
         print(f"{name}: {value}", flush=True)
+        (Path(self.args.results) / "table.txt").write_text(self.table() + "\n")
+
+    def table(self):
+        width = max(len(name) for name, _ in self.rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in self.rows)
+
+    def seconds_left(self, seconds):
+        left = self.end - time.monotonic()
+        if left < 5:
+            raise RuntimeError("no time is left for it")
+        return min(seconds, left)
 
     def part(self, name, run):
         begun = time.monotonic()
@@ -55,11 +69,12 @@ class Battery:
     def command(self, log, command, seconds, env=None):
         """Runs a command for so long at most; its output is kept in a log."""
         path = Path(self.args.results) / f"{log}.log"
+        seconds = self.seconds_left(seconds)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env={**os.environ, **(env or {})})
         except subprocess.TimeoutExpired as late:
             path.write_text(str(late.stdout) + str(late.stderr))
-            raise RuntimeError(f"not done within {seconds} s: see {path.name}") from late
+            raise RuntimeError(f"not done within {seconds:.0f} s: see {path.name}") from late
         path.write_text(done.stdout + done.stderr)
         if done.returncode != 0:
             last = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-1:]
@@ -100,7 +115,7 @@ class Battery:
         batches = "1,8,32,64" if not deterministic else "1,32"
         begun = time.monotonic()
         out = self.command(f"engine{'-deterministic' if deterministic else ''}",
-                           [self.args.ingle, *flags, "bench", "engine", "-m", self.model, "-p", "512", "-n", "64",
+                           [self.args.ingle, "--gpu-layers", "999", *flags, "bench", "engine", "-m", self.model, "-p", "512", "-n", "64",
                             "-r", "3", "-b", batches, "--chunk", "512", "--json"], 120)
         report = json.loads(out)
         for sample in report["results"]:
@@ -114,34 +129,44 @@ class Battery:
 
     def prompts(self):
         for tokens in (2048, 8192):
-            out = self.command(f"prompt-{tokens}", [self.args.ingle, "bench", "engine", "-m", self.model, "-p", str(tokens),
+            out = self.command(f"prompt-{tokens}", [self.args.ingle, "--gpu-layers", "999", "bench", "engine", "-m", self.model, "-p", str(tokens),
                                                     "-n", "0", "-r", "2", "--chunk", "512", "--json"], 60)
             for sample in json.loads(out)["results"]:
                 rate = sample["tokens_per_second"]["median"]
                 self.row(f"{sample['test']} {sample['tokens']}", f"{rate:.0f} tok/s")
 
     def served(self):
+        log = Path(self.args.results) / "serve.log"
         server = subprocess.Popen(
-            [self.args.ingle, "serve", self.model, "--listen", "127.0.0.1:0", "--ctx", "2048"], stdout=subprocess.PIPE,
-            stderr=open(Path(self.args.results) / "serve.log", "w"), text=True,
+            [self.args.ingle, "--gpu-layers", "999", "serve", self.model, "--listen", "127.0.0.1:0", "--ctx", "2048"],
+            stdout=subprocess.PIPE, stderr=log.open("w"), text=True,
             env={**os.environ, "INGLE_MAX_RUNNING": str(CLIENTS), "INGLE_OFFLINE": "true"})
+        # A reader that waits for a line that never comes ends with the server.
+        killer = threading.Timer(self.seconds_left(180), server.kill)
+        killer.start()
         try:
             begun = time.monotonic()
             url = server.stdout.readline().strip()
+            if not url:
+                raise RuntimeError(f"the server does not start: see {log.name}")
             while True:
                 try:
                     health = json.load(urllib.request.urlopen(f"{url}/health", timeout=10))
                     break
                 except OSError:
-                    if time.monotonic() - begun > 90 or server.poll() is not None:
-                        raise RuntimeError("the server does not get ready: see serve.log") from None
+                    if server.poll() is not None:
+                        raise RuntimeError(f"the server does not get ready: see {log.name}") from None
                     time.sleep(0.2)
             self.row("from start to ready, file in the page cache", f"{time.monotonic() - begun:.1f} s")
             self.row("health", json.dumps(health))
             self.load(url)
         finally:
+            killer.cancel()
             server.terminate()
-            server.wait(timeout=60)
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
     def load(self, url):
         words = "the of and to in a is that for it as was with be by on not he his but at are this have".split()
@@ -149,7 +174,8 @@ class Battery:
         def client(number, totals):
             rng = random.Random(number)
             for _ in range(2):
-                text = " ".join(rng.choice(words) for _ in range(200))
+                # Its vocabulary is bytes: some 150 tokens.
+                text = " ".join(rng.choice(words) for _ in range(30))
                 body = {"model": "8b", "messages": [{"role": "user", "content": text}], "max_tokens": 128, "temperature": 0}
                 request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(),
                                                  {"content-type": "application/json"})
@@ -163,6 +189,8 @@ class Battery:
             thread.start()
         for thread in threads:
             thread.join()
+        if not totals:
+            raise RuntimeError("no request was answered")
         seconds = time.monotonic() - begun
         prompt, completion = (sum(part) for part in zip(*totals))
         if len(totals) != 2 * CLIENTS:
@@ -172,10 +200,7 @@ class Battery:
     def run(self):
         for name in ("limits", "kernels", "checks", "write_model", "engine", "prompts", "served"):
             self.part(name, getattr(self, name))
-        width = max(len(name) for name, _ in self.rows)
-        table = "\n".join(f"{name:<{width}}  {value}" for name, value in self.rows)
-        (Path(self.args.results) / "table.txt").write_text(table + "\n")
-        print("\n" + table)
+        print("\n" + self.table())
         if self.failed:
             sys.exit(f"failed: {', '.join(self.failed)}")
 

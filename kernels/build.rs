@@ -28,9 +28,11 @@ fn compile() -> Result<(), String> {
     for source in sources.flatten() {
         println!("cargo::rerun-if-changed={}", source.path().display());
     }
+    println!("cargo::rustc-env=INGLE_CUDA_CAPABILITY={}", capability());
+    // The tensor library's kernels are started through it, and it knows whether they were.
+    println!("cargo::rustc-link-lib=dylib=cudart");
     let out = env::var_os("OUT_DIR").ok_or("cargo names no OUT_DIR")?;
-    let capability = env::var_os("CUDA_COMPUTE_CAP").unwrap_or_else(|| DEFAULT_CAPABILITY.into());
-    let capability = capability.to_string_lossy();
+    let capability = capability();
     let nvcc = nvcc();
     let output = Command::new(&nvcc)
         .args(["-std=c++17", "-O3", "-fatbin"])
@@ -58,6 +60,12 @@ fn compile() -> Result<(), String> {
         "nvcc does not compile cuda/kernels.cu: {}",
         said.trim().replace('\n', " / ")
     ))
+}
+
+/// What is compiled for, as `90` for 9.0.
+fn capability() -> String {
+    let named = env::var_os("CUDA_COMPUTE_CAP").unwrap_or_else(|| DEFAULT_CAPABILITY.into());
+    named.to_string_lossy().into_owned()
 }
 
 fn nvcc() -> PathBuf {

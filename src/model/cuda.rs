@@ -2,15 +2,19 @@
 
 use std::cell::RefCell;
 use std::panic::catch_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::CudaError;
+use candle_core::cuda_backend::cudarc::cublas::result::CublasError;
+use candle_core::cuda_backend::cudarc::cublas::sys::cublasStatus_t;
+use candle_core::cuda_backend::cudarc::curand::result::CurandError;
+use candle_core::cuda_backend::cudarc::curand::sys::curandStatus_t;
 use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaSlice, DriverError};
 use candle_core::{CudaDevice, Storage, Tensor};
 use ingle_kernels::AttentionArgs;
 use ingle_kernels::cuda::{
-    AttentionPlan, DeviceSlice, Indices, Launcher, SUMS, TOP, token_of, top_logits,
+    AttentionPlan, CAPABILITY, DeviceSlice, Indices, Launcher, SUMS, TOP, token_of, top_logits,
 };
 
 use super::batch::Batch;
@@ -31,9 +35,22 @@ impl Driver {
     /// It has memory of its own.
     pub(super) const IS_UNIFIED: bool = false;
 
-    /// Opens it for one model, with a stream of its own.
+    /// Opens it for one model, with a stream of its own: one that no model uses any more, if there is.
+    ///
+    /// What was opened once stays open. The tensor library keeps memory for every device that it was
+    /// ever given, and closing one that is lost panics.
     pub(super) fn open(&self) -> Result<Device, Error> {
-        Ok(Device::Cuda(Arc::new(Cuda::open(self.ordinal)?)))
+        static OPENED: Mutex<Vec<(usize, Arc<Cuda>)>> = Mutex::new(Vec::new());
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = |(ordinal, gpu): &&(usize, Arc<Cuda>)| {
+            *ordinal == self.ordinal && Arc::strong_count(gpu) == 1
+        };
+        if let Some((_, gpu)) = opened.iter().find(is_free) {
+            return Ok(Device::Cuda(Arc::clone(gpu)));
+        }
+        let gpu = Arc::new(Cuda::open(self.ordinal)?);
+        opened.push((self.ordinal, Arc::clone(&gpu)));
+        Ok(Device::Cuda(gpu))
     }
 
     /// Asks for GPU `ordinal`.
@@ -43,7 +60,19 @@ impl Driver {
             what: format!("GPU {ordinal} cannot be used: the driver is too old for this program"),
         })?;
         let context = context.map_err(|error| failed(&format!("GPU {ordinal}"), error))?;
-        Ok(Self { ordinal, context })
+        let driver = Self { ordinal, context };
+        let capability = driver.context.compute_capability();
+        let (major, minor) = capability.map_err(|error| failed(&driver.name_of(), error))?;
+        // The tensor library's kernels are machine code, and are not missed aloud.
+        if format!("{major}{minor}") != CAPABILITY {
+            return Err(Error::Gpu {
+                what: format!(
+                    "GPU {ordinal} has compute capability {major}.{minor} and this program was built \
+                     for {CAPABILITY}: build it with CUDA_COMPUTE_CAP={major}{minor} make cuda"
+                ),
+            });
+        }
+        Ok(driver)
     }
 
     /// The name errors call it by.
@@ -93,14 +122,36 @@ pub(super) fn driver_error(error: &candle_core::Error) -> Option<Error> {
     };
     let code = match said {
         CudaError::Cuda(code) | CudaError::Load { cuda: code, .. } => *code,
-        // The library's own allocations.
-        CudaError::Cublas(_) => return Some(Error::GpuMemory),
+        // The libraries take memory of their own when they begin.
+        CudaError::Cublas(CublasError(
+            cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED
+            | cublasStatus_t::CUBLAS_STATUS_NOT_INITIALIZED,
+        ))
+        | CudaError::Curand(CurandError(
+            curandStatus_t::CURAND_STATUS_ALLOCATION_FAILED
+            | curandStatus_t::CURAND_STATUS_INITIALIZATION_FAILED,
+        )) => return Some(Error::GpuMemory),
         _ => return None,
     };
     if code.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
         return Some(Error::GpuMemory);
     }
     Some(failed("the GPU", code))
+}
+
+/// Whether the tensor library's last product was started at all.
+///
+/// Errors: it was not: there is no memory for its code, or the GPU is lost.
+pub(super) fn check_library() -> Result<(), Error> {
+    let Err(code) = ingle_kernels::cuda::check_library() else {
+        return Ok(());
+    };
+    if code == CUresult::CUDA_ERROR_OUT_OF_MEMORY as u32 {
+        return Err(Error::GpuMemory);
+    }
+    Err(Error::Gpu {
+        what: format!("the GPU cannot be used: a product was not started (CUDA error {code})"),
+    })
 }
 
 /// The driver's error as the tensor library's.
@@ -133,6 +184,14 @@ impl Cuda {
     /// The tensor library's device.
     pub(super) fn candle(&self) -> &CudaDevice {
         &self.candle
+    }
+
+    /// Waits for everything that was launched.
+    ///
+    /// Errors: what went wrong in it.
+    pub(super) fn wait(&self) -> Result<(), Error> {
+        let done = self.launcher.stream().synchronize();
+        Ok(done.map_err(wrap)?)
     }
 
     /// The kernels.

@@ -9,6 +9,9 @@ use crate::gguf::{Gguf, TensorInfo};
 
 /// Values that the results of single spans of attention may take on a GPU. Units: floats; 64 MiB.
 pub(super) const PARTIAL_VALUES: usize = 16 << 20;
+/// What the tensor library and CUDA's keep on a GPU for a model, whatever its size: the partial sums of
+/// products (16 MiB), handles, code. Units: bytes.
+const LIBRARY_BYTES: u64 = 96 << 20;
 
 /// The largest step and the size of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +85,17 @@ impl Memory {
         let (mut host, mut device) = (share(n_host_layers), share(n_device_layers));
         // The logits' copy and the table of positions stay on the host in any case.
         host.workspace_bytes = whole.workspace_bytes;
-        device.workspace_bytes = device
-            .workspace_bytes
-            .saturating_add(bytes(PARTIAL_VALUES, 4));
+        let longest = config.n_ff.max(config.n_embd);
+        let tokens = limits.max_batch_tokens;
+        for more in [
+            bytes(PARTIAL_VALUES, 4),
+            // A product of the tensor library, and the activations it makes bytes of.
+            bytes(tokens.saturating_mul(longest), 4),
+            bytes(tokens.saturating_mul(longest.div_ceil(512) * 4), 144),
+            LIBRARY_BYTES,
+        ] {
+            device.workspace_bytes = device.workspace_bytes.saturating_add(more);
+        }
         for tensor in gguf.tensors() {
             let is_on_device = match layer_of(&tensor.name) {
                 Some(layer) => layer >= n_host_layers,

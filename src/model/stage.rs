@@ -211,7 +211,12 @@ impl Stage {
                     )
                 });
                 self.step_memory = Some(memory);
-                done
+                done?;
+                if batch.logit_rows.is_empty() {
+                    // Nothing is read of it: what went wrong, and what it took, is known here.
+                    gpu.wait()?;
+                }
+                Ok(())
             }
         }
     }

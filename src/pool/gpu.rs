@@ -111,7 +111,8 @@ impl GpuPlace {
 
     /// Takes note of what went wrong on it: lost, it is not used any more.
     pub(super) fn fail(&self, error: &Error) {
-        if !error.is_final() {
+        // Not every error of a driver takes the GPU away.
+        if !error.is_final() || self.options.gpu.free_bytes().is_ok() {
             return;
         }
         let reason = error.to_string();

@@ -20,7 +20,7 @@ use super::PoolOptions;
 use super::bytes::Bytes;
 use super::error::PoolError;
 use super::gpu::GpuPlace;
-use super::memory::{Needs, Size, block_counts, blocks_within};
+use super::memory::{CONTEXTS_WANTED, Needs, Size, block_counts, blocks_within};
 use super::names::{Names, Target};
 use super::plan::Ask;
 use super::report::Reporter;
@@ -195,13 +195,20 @@ impl Loader {
             .or(n_ctx_default)
             .unwrap_or(N_CTX_DEFAULT)
             .min(config.context_length);
-        let (least, wanted) = block_counts(n_ctx, BLOCK_LEN);
+        let (least, _) = block_counts(n_ctx, BLOCK_LEN, 1);
         let n_device_layers = self.gpu.as_ref().map_or(0, |gpu| {
             gpu.n_layers(config.n_layers, |n_layers| {
                 let size = self.size(&gguf, &config, least, n_layers);
                 size.needs.total().device
             })
         });
+        // A GPU computes many requests at once, and has the memory for them or is small anyway.
+        let n_contexts = if n_device_layers > 0 {
+            CONTEXTS_WANTED.max(self.engine.max_running / 2)
+        } else {
+            CONTEXTS_WANTED
+        };
+        let (_, wanted) = block_counts(n_ctx, BLOCK_LEN, n_contexts);
         let least = self.size(&gguf, &config, least, n_device_layers);
         let wanted = self.size(&gguf, &config, wanted, n_device_layers);
         let opening_took = begun.elapsed();

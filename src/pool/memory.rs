@@ -10,7 +10,7 @@ const RESERVE_SHARE: u64 = 10;
 const RESERVE_LEAST_BYTES: u64 = 256 << 20;
 /// Contexts the KV cache holds in full at once, where memory allows. Sequences share its blocks, so
 /// many more of the usual length run side by side.
-pub const CONTEXTS_WANTED: u32 = 2;
+pub const CONTEXTS_WANTED: usize = 2;
 
 /// What a model needs in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,15 +39,14 @@ pub struct Size {
     pub needs: Needs,
 }
 
-/// Blocks for one context (the least a model runs with) and for [`CONTEXTS_WANTED`].
+/// Blocks for one context (the least a model runs with) and for `n_contexts`.
 ///
 /// Units: `n_ctx` tokens of one sequence at most; `block_len` tokens of one block.
-pub fn block_counts(n_ctx: u32, block_len: usize) -> (usize, usize) {
+pub fn block_counts(n_ctx: u32, block_len: usize, n_contexts: usize) -> (usize, usize) {
     let least = usize::try_from(n_ctx)
         .unwrap_or(usize::MAX)
         .div_ceil(block_len);
-    let contexts = usize::try_from(CONTEXTS_WANTED).unwrap_or(1);
-    (least, least.saturating_mul(contexts))
+    (least, least.saturating_mul(n_contexts))
 }
 
 /// The most blocks, from `least` to `wanted`, that fit in what was `granted`; `least` at worst.
@@ -218,7 +217,7 @@ mod tests {
                 workspace: Bytes::on_host(50),
             },
         };
-        let (least, wanted) = block_counts(100, 32);
+        let (least, wanted) = block_counts(100, 32, CONTEXTS_WANTED);
         assert_eq!((least, wanted), (4, 8));
         let granted =
             |host, device| blocks_within(size(least), size(wanted), Bytes { host, device });

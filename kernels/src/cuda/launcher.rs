@@ -18,6 +18,26 @@ use super::{Arg, DeviceSlice, DeviceSliceMut, Launch};
 /// The kernels, compiled for the capabilities that were asked for.
 const IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
 
+/// The compute capability that everything was compiled for, as `90` for 9.0. The tensor library's
+/// kernels run on no other.
+pub const CAPABILITY: &str = env!("INGLE_CUDA_CAPABILITY");
+
+unsafe extern "C" {
+    /// The error of this thread's last launch through the runtime, which then is forgotten.
+    safe fn cudaGetLastError() -> u32;
+}
+
+/// Whether what the tensor library launched from this thread was taken: it does not look itself.
+///
+/// # Errors
+/// The runtime's, under the number that the driver has for it too.
+pub fn check_library() -> Result<(), u32> {
+    match cudaGetLastError() {
+        0 => Ok(()),
+        code => Err(code),
+    }
+}
+
 /// The kernels on one device, and the stream they run on.
 #[derive(Debug)]
 pub struct Launcher {

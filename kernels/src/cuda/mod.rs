@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 
 pub use attention::{AttentionBuffers, AttentionPlan, paged_attention, write_kv};
 #[cfg(feature = "cuda")]
-pub use launcher::Launcher;
+pub use launcher::{CAPABILITY, Launcher, check_library};
 pub use linear::{DeviceMatrix, Into, embed, linear_f32, linear_quantized};
 pub use logits::{SUMS, TOP, token_of, top_logits};
 pub use rows::{gather, place, quantize_rows, rms_norm, rope, silu_mul};

@@ -144,5 +144,9 @@ fn multiply_with_library(
         return Ok(out.inplace_op2(x, &linear)?);
     }
     let product = matrix.multiply(x, put.n_tokens)?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        crate::model::cuda::check_library()?;
+    }
     Ok(run_on(out, &product, put)?)
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 
 use super::prompts::Sequences;
 use super::{Ground, LIMITS};
-use crate::model::{Form, KvType, Limits, Model, Placement};
+use crate::model::{Error, Form, KvType, Limits, Memory, Model, Placement};
 
 /// A name, and what finds figures or what is wrong.
 type Check = (&'static str, fn(&Ground) -> anyhow::Result<String>);
@@ -239,19 +239,31 @@ fn out_of_memory(ground: &Ground) -> anyhow::Result<String> {
     let mut kept = ground.load(small, &ground.placement(n_layers, true)?)?;
     let expected = token(&mut kept)?;
     let free = ground.gpu.free_bytes()?;
-    let (_, device) =
-        crate::model::Memory::estimate_split(&ground.gguf, &ground.config, &small, n_layers);
-    let block_bytes = (device.kv_bytes / 16).max(1);
+    let device_memory =
+        |limits: &Limits| Memory::estimate_split(&ground.gguf, &ground.config, limits, n_layers).1;
+    let block_bytes = (device_memory(&small).kv_bytes / 16).max(1);
+    let longer = Limits {
+        max_batch_tokens: small.max_batch_tokens + 1000,
+        ..small
+    };
+    let workspace = [&small, &longer].map(|limits| device_memory(limits).workspace_bytes);
+    let token_bytes = (workspace[1].saturating_sub(workspace[0]) / 1000).max(1);
     for case in 0..16_u32 {
         // From just too much to many times too much.
         let factor = 1.05 * 1.5_f64.powi(i32::try_from(case)?);
+        let is_of_steps = case % 4 == 3;
+        let each = if is_of_steps {
+            token_bytes
+        } else {
+            block_bytes
+        };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a number of blocks"
+            reason = "a number of blocks or tokens"
         )]
-        let too_many = (free as f64 * factor / block_bytes as f64) as usize;
-        let limits = if case % 4 == 3 {
+        let too_many = (free as f64 * factor / each as f64) as usize;
+        let limits = if is_of_steps {
             Limits {
                 max_batch_tokens: too_many,
                 ..small
@@ -265,7 +277,7 @@ fn out_of_memory(ground: &Ground) -> anyhow::Result<String> {
         let placement = ground.placement(n_layers, true)?;
         match ground.load(limits, &placement) {
             Ok(_) => anyhow::bail!("case {case}: {too_many} were granted with {free} bytes free"),
-            Err(crate::model::Error::GpuMemory) => {}
+            Err(Error::GpuMemory) => {}
             Err(error) => return Err(error).with_context(|| format!("case {case}")),
         }
         let again = token(&mut kept).with_context(|| format!("after case {case}"))?;
