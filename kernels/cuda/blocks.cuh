@@ -52,16 +52,21 @@ static __device__ __forceinline__ void add_fifth_bits(Group &group, uint32_t bit
     }
 }
 
-// The six-bit scale and minimum of a group of 32, out of twelve bytes.
-static __device__ __forceinline__ void scale_and_min(const uint8_t *bytes, uint32_t group, float &scale, float &min) {
+// What Q4_K and Q5_K begin with: a scale, a minimum, and the six-bit multiples of both for each group of
+// 32, in twelve bytes.
+static __device__ __forceinline__ void take_scale_and_min(Group &out, const uint8_t *block, uint32_t group) {
+    const uint8_t *bytes = block + 4;
+    uint32_t scale, min;
     if (group < 4) {
-        scale = (float)(bytes[group] & 63);
-        min = (float)(bytes[group + 4] & 63);
+        scale = bytes[group] & 63;
+        min = bytes[group + 4] & 63;
     } else {
         uint32_t low = bytes[group + 4];
-        scale = (float)((low & 15) | bytes[group - 4] >> 6 << 4);
-        min = (float)(low >> 4 | bytes[group] >> 6 << 4);
+        scale = (low & 15) | bytes[group - 4] >> 6 << 4;
+        min = low >> 4 | bytes[group] >> 6 << 4;
     }
+    out.scale = half_at(block) * (float)scale;
+    out.bias = -half_at(block + 2) * (float)min;
 }
 
 // Quants of BITS bits: each run of 32 bytes holds 8 / BITS groups, the first lowest.
@@ -176,10 +181,7 @@ template <> struct Blocks<Q4_K> {
     static constexpr uint32_t BYTES = 144, GROUPS = 8;
     static __device__ __forceinline__ Group group(const uint8_t *block, uint32_t group) {
         Group out;
-        float scale, min;
-        scale_and_min(block + 4, group, scale, min);
-        out.scale = half_at(block) * scale;
-        out.bias = -half_at(block + 2) * min;
+        take_scale_and_min(out, block, group);
         for (uint32_t i = 0; i < 8; ++i) {
             out.quants[i] = packed<4>(block + 16, group, i);
         }
@@ -192,10 +194,7 @@ template <> struct Blocks<Q5_K> {
     static constexpr uint32_t BYTES = 176, GROUPS = 8;
     static __device__ __forceinline__ Group group(const uint8_t *block, uint32_t group) {
         Group out;
-        float scale, min;
-        scale_and_min(block + 4, group, scale, min);
-        out.scale = half_at(block) * scale;
-        out.bias = -half_at(block + 2) * min;
+        take_scale_and_min(out, block, group);
         for (uint32_t i = 0; i < 8; ++i) {
             out.quants[i] = packed<4>(block + 48, group, i) | packed<1>(block + 16, group, i) << 4;
         }

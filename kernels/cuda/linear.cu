@@ -7,10 +7,7 @@
 // Order: lane l takes groups l, l + 32, … of every row, each an exact sum of bytes and then one
 // multiply-add; then lanes by halves. So a row's result is the same in any batch.
 // Registers: no spills on sm_90.
-#include "blocks.cuh"
-
-constexpr uint32_t LINEAR_WARPS = 4;
-constexpr uint32_t LINEAR_ROWS = 8;
+#include "linear.cuh"
 
 // What a group of activations adds to a row's sum.
 static __device__ __forceinline__ float add_group(float sum, const Group &group, const uint32_t *words) {
@@ -31,43 +28,32 @@ static __device__ __forceinline__ float add_group(float sum, const Group &group,
 
 template <WeightType TYPE>
 static __device__ __forceinline__ void linear(const uint32_t *words, const uint8_t *weights, uint32_t row_bytes,
-                                              uint32_t n_groups, uint32_t m, uint32_t n, uint32_t column, uint32_t stride,
-                                              uint32_t is_added, float *out) {
-    uint32_t lane = threadIdx.x % WARP;
-    uint32_t row = blockIdx.x * LINEAR_WARPS + threadIdx.x / WARP;
-    uint32_t first = blockIdx.y * LINEAR_ROWS;
+                                              uint32_t n_groups, uint32_t m, uint32_t n, const LinearOut &out) {
+    LinearPart part(m);
     // A warp is past the end as a whole.
-    if (row >= n) {
+    if (part.row >= n) {
         return;
     }
-    const uint8_t *weight_row = weights + (size_t)row * row_bytes;
-    const uint32_t *act_rows = words + (size_t)first * n_groups * GROUP_WORDS;
-    uint32_t n_rows = m - first < LINEAR_ROWS ? m - first : LINEAR_ROWS;
+    const uint8_t *weight_row = weights + (size_t)part.row * row_bytes;
+    const uint32_t *act_rows = words + (size_t)part.first * n_groups * GROUP_WORDS;
     float sums[LINEAR_ROWS] = {};
-    for (uint32_t index = lane; index < n_groups; index += WARP) {
+    for (uint32_t index = part.lane; index < n_groups; index += WARP) {
         Group group = group_of<TYPE>(weight_row, index);
 #pragma unroll
         for (uint32_t i = 0; i < LINEAR_ROWS; ++i) {
-            if (i < n_rows) {
+            if (i < part.n_rows) {
                 sums[i] = add_group(sums[i], group, act_rows + ((size_t)i * n_groups + index) * GROUP_WORDS);
             }
         }
     }
-#pragma unroll
-    for (uint32_t i = 0; i < LINEAR_ROWS; ++i) {
-        float sum = warp_sum(sums[i]);
-        if (lane == 0 && i < n_rows) {
-            float *to = out + (size_t)(first + i) * stride + column + row;
-            *to = is_added ? *to + sum : sum;
-        }
-    }
+    part.put(sums, out);
 }
 
 #define LINEAR(name, TYPE)                                                                                                     \
     extern "C" __global__ void __launch_bounds__(128)                                                                          \
         linear_##name(const uint32_t *words, const uint8_t *weights, uint32_t row_bytes, uint32_t n_groups, uint32_t m,        \
                       uint32_t n, uint32_t column, uint32_t stride, uint32_t is_added, float *out) {                           \
-        linear<TYPE>(words, weights, row_bytes, n_groups, m, n, column, stride, is_added, out);                                \
+        linear<TYPE>(words, weights, row_bytes, n_groups, m, n, LinearOut{out, column, stride, is_added});                     \
     }
 
 LINEAR(q4_0, Q4_0)

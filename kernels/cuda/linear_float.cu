@@ -6,50 +6,36 @@
 // activations.
 // Order: lane l takes products l, l + 32, …; then lanes by halves. A row's result is the same in any batch.
 // Registers: no spills on sm_90.
-#include "blocks.cuh"
-
-constexpr uint32_t LINEAR_FLOAT_WARPS = 4;
-constexpr uint32_t LINEAR_FLOAT_ROWS = 8;
+#include "linear.cuh"
 
 template <WeightType TYPE>
 static __device__ __forceinline__ void linear_float(const float *x, const uint8_t *weights, uint32_t row_bytes, uint32_t k,
-                                                    uint32_t m, uint32_t n, uint32_t column, uint32_t stride,
-                                                    uint32_t is_added, float *out) {
-    uint32_t lane = threadIdx.x % WARP;
-    uint32_t row = blockIdx.x * LINEAR_FLOAT_WARPS + threadIdx.x / WARP;
-    uint32_t first = blockIdx.y * LINEAR_FLOAT_ROWS;
+                                                    uint32_t m, uint32_t n, const LinearOut &out) {
+    LinearPart part(m);
     // A warp is past the end as a whole.
-    if (row >= n) {
+    if (part.row >= n) {
         return;
     }
-    const uint8_t *weight_row = weights + (size_t)row * row_bytes;
-    const float *act_rows = x + (size_t)first * k;
-    uint32_t n_rows = m - first < LINEAR_FLOAT_ROWS ? m - first : LINEAR_FLOAT_ROWS;
-    float sums[LINEAR_FLOAT_ROWS] = {};
-    for (uint32_t index = lane; index < k; index += WARP) {
+    const uint8_t *weight_row = weights + (size_t)part.row * row_bytes;
+    const float *act_rows = x + (size_t)part.first * k;
+    float sums[LINEAR_ROWS] = {};
+    for (uint32_t index = part.lane; index < k; index += WARP) {
         float weight = float_of<TYPE>(weight_row, index);
 #pragma unroll
-        for (uint32_t i = 0; i < LINEAR_FLOAT_ROWS; ++i) {
-            if (i < n_rows) {
+        for (uint32_t i = 0; i < LINEAR_ROWS; ++i) {
+            if (i < part.n_rows) {
                 sums[i] = fmaf(weight, act_rows[(size_t)i * k + index], sums[i]);
             }
         }
     }
-#pragma unroll
-    for (uint32_t i = 0; i < LINEAR_FLOAT_ROWS; ++i) {
-        float sum = warp_sum(sums[i]);
-        if (lane == 0 && i < n_rows) {
-            float *to = out + (size_t)(first + i) * stride + column + row;
-            *to = is_added ? *to + sum : sum;
-        }
-    }
+    part.put(sums, out);
 }
 
 #define LINEAR_FLOAT(name, TYPE)                                                                                               \
     extern "C" __global__ void __launch_bounds__(128)                                                                          \
         linear_##name(const float *x, const uint8_t *weights, uint32_t row_bytes, uint32_t k, uint32_t m, uint32_t n,          \
                       uint32_t column, uint32_t stride, uint32_t is_added, float *out) {                                       \
-        linear_float<TYPE>(x, weights, row_bytes, k, m, n, column, stride, is_added, out);                                     \
+        linear_float<TYPE>(x, weights, row_bytes, k, m, n, LinearOut{out, column, stride, is_added});                          \
     }
 
 LINEAR_FLOAT(f32, F32)

@@ -100,7 +100,7 @@ impl App {
         let on = Computing {
             isa,
             kv_type,
-            is_on_gpu: gpu.is_some(),
+            gpu: gpu.as_ref().map(|options| options.gpu.backend()),
             is_deterministic: config.deterministic,
         };
         let pool = Pool::start(PoolOptions {
@@ -112,7 +112,7 @@ impl App {
             kv_type,
             memory_budget_bytes: config.memory_bytes.map(Into::into),
             gpu,
-            engine: engine_options(config, on.is_on_gpu),
+            engine: engine_options(config, on.gpu.is_some()),
         });
         Ok(Self {
             backend: LocalBackend::new(pool),
@@ -149,7 +149,8 @@ pub(super) fn kv_type(config: &Config) -> KvType {
 struct Computing {
     isa: Isa,
     kv_type: KvType,
-    is_on_gpu: bool,
+    /// What stands behind the GPU that models go to.
+    gpu: Option<&'static str>,
     is_deterministic: bool,
 }
 
@@ -158,10 +159,10 @@ impl Computing {
     fn fingerprint(&self) -> String {
         let (version, isa) = (env!("CARGO_PKG_VERSION"), self.isa.name());
         let products = if BY_CANDLE { "-candle" } else { "" };
-        let gpu = match (self.is_on_gpu, self.is_deterministic) {
-            (false, _) => "",
-            (true, false) => "-cuda",
-            (true, true) => "-cuda-deterministic",
+        let gpu = match (self.gpu, self.is_deterministic) {
+            (None, _) => String::new(),
+            (Some(backend), false) => format!("-{backend}"),
+            (Some(backend), true) => format!("-{backend}-deterministic"),
         };
         let kv = match self.kv_type {
             KvType::F16 => "",

@@ -25,20 +25,24 @@ pub(super) fn find(config: &Config) -> anyhow::Result<Option<Choice>> {
     if config.gpu_layers == Some(0) {
         return Ok(None);
     }
-    let reason = if cfg!(any(feature = "cuda", feature = "metal")) {
-        match Gpu::find(config.gpu) {
-            Ok(gpu) => return Ok(Some(Choice::Used(gpu))),
+    // The program beside this one, if there is one that knows GPUs where this does not.
+    let knows_gpus = cfg!(any(feature = "cuda", feature = "metal"));
+    let beside = if knows_gpus { None } else { hand_over() };
+    let reason = match beside {
+        Some(reason) => reason,
+        None if !knows_gpus && config.gpu_layers.is_none() => return Ok(None),
+        None => match Gpu::find(config.gpu) {
+            Ok(gpu) => {
+                anyhow::ensure!(
+                    !config.deterministic || gpu.can_be_deterministic(),
+                    "--deterministic: on {} an answer's bits depend on what is computed beside it: \
+                     leave it out, or compute on the processor with --gpu-layers 0",
+                    gpu.name
+                );
+                return Ok(Some(Choice::Used(gpu)));
+            }
             Err(error) => error.to_string(),
-        }
-    } else {
-        match hand_over() {
-            Some(reason) => reason,
-            None if config.gpu_layers.is_some() => match Gpu::find(config.gpu) {
-                Ok(gpu) => return Ok(Some(Choice::Used(gpu))),
-                Err(error) => error.to_string(),
-            },
-            None => return Ok(None),
-        }
+        },
     };
     if let Some(n_layers) = config.gpu_layers {
         anyhow::bail!("{reason}: without --gpu-layers {n_layers} the processor computes");

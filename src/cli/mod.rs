@@ -109,10 +109,11 @@ enum Verb {
 impl Verb {
     /// Whether it computes, so that a GPU is looked for.
     fn computes(&self) -> bool {
-        matches!(
-            self,
-            Self::Run(_) | Self::Serve(_) | Self::Perplexity(_) | Self::Bench(_) | Self::Gpu
-        )
+        match self {
+            Self::Run(_) | Self::Serve(_) | Self::Perplexity(_) | Self::Gpu => true,
+            Self::Bench(verb) => verb.computes(),
+            Self::Pull { .. } | Self::List | Self::Rm { .. } | Self::Inspect { .. } => false,
+        }
     }
 }
 

@@ -22,6 +22,12 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
+    /// The layer its name puts it in: 3 for `blk.3.attn_q.weight`.
+    pub fn layer(&self) -> Option<usize> {
+        let (layer, _) = self.name.strip_prefix("blk.")?.split_once('.')?;
+        layer.parse().ok()
+    }
+
     /// Numbers in the tensor.
     pub fn n_elements(&self) -> u64 {
         // Checked not to overflow when the header was.

@@ -55,11 +55,12 @@ fn gpu(state: &AppState) -> Option<Value> {
 /// Says whether the process does its work at all.
 pub(super) async fn live(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
     let models = state.backend.pool().status().await;
-    if models.iter().any(|model| is_stuck(model, STEP_DEAD)) {
-        let (status, body) = answer(StatusCode::SERVICE_UNAVAILABLE, "stuck");
-        return (status, Json(body));
-    }
-    let (status, body) = answer(StatusCode::OK, "ok");
+    let is_dead = models.iter().any(|model| is_stuck(model, STEP_DEAD));
+    let (status, body) = if is_dead {
+        answer(StatusCode::SERVICE_UNAVAILABLE, "stuck")
+    } else {
+        answer(StatusCode::OK, "ok")
+    };
     (status, Json(body))
 }
 

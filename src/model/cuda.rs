@@ -32,6 +32,10 @@ pub(super) struct Driver {
 }
 
 impl Driver {
+    /// Whether kernels of ours can multiply on it.
+    pub(super) const HAS_OUR_PRODUCTS: bool = true;
+    /// What it goes by.
+    pub(super) const BACKEND: &'static str = "cuda";
     /// It has memory of its own.
     pub(super) const IS_UNIFIED: bool = false;
 

@@ -43,6 +43,16 @@ impl Gpu {
         Driver::IS_UNIFIED
     }
 
+    /// What stands behind it, as `system_fingerprint` says it: `cuda` or `metal`.
+    pub const fn backend(&self) -> &'static str {
+        Driver::BACKEND
+    }
+
+    /// Whether it has products of ours, whose rows are the same in any batch.
+    pub const fn can_be_deterministic(&self) -> bool {
+        Driver::HAS_OUR_PRODUCTS
+    }
+
     /// Memory of it that is free. Units: bytes.
     ///
     /// # Errors

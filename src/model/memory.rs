@@ -73,18 +73,13 @@ impl Memory {
         if n_device_layers == 0 {
             return (whole, Self::default());
         }
+        // Both have buffers of the whole step; the logits' copy and the table of positions are the host's.
         let share = |n_layers: usize| Self {
             weights_bytes: 0,
             kv_bytes: bytes(kv_bytes(config, limits).saturating_mul(n_layers), 1),
-            workspace_bytes: if n_layers > 0 {
-                whole.workspace_bytes
-            } else {
-                0
-            },
+            workspace_bytes: whole.workspace_bytes,
         };
         let (mut host, mut device) = (share(n_host_layers), share(n_device_layers));
-        // The logits' copy and the table of positions stay on the host in any case.
-        host.workspace_bytes = whole.workspace_bytes;
         let longest = config.n_ff.max(config.n_embd);
         let tokens = limits.max_batch_tokens;
         for more in [
@@ -97,7 +92,7 @@ impl Memory {
             device.workspace_bytes = device.workspace_bytes.saturating_add(more);
         }
         for tensor in gguf.tensors() {
-            let is_on_device = match layer_of(&tensor.name) {
+            let is_on_device = match tensor.layer() {
                 Some(layer) => layer >= n_host_layers,
                 None => tensor.name != "token_embd.weight" || n_host_layers == 0,
             };
@@ -128,12 +123,6 @@ impl Memory {
             .saturating_add(self.kv_bytes)
             .saturating_add(self.workspace_bytes)
     }
-}
-
-/// The layer a tensor belongs to: 3 for `blk.3.attn_q.weight`.
-fn layer_of(name: &str) -> Option<usize> {
-    let (layer, _) = name.strip_prefix("blk.")?.split_once('.')?;
-    layer.parse().ok()
 }
 
 fn bytes(n_values: usize, each: u64) -> u64 {

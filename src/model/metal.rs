@@ -11,6 +11,10 @@ pub(super) struct Driver {
 }
 
 impl Driver {
+    /// Whether kernels of ours can multiply on it.
+    pub(super) const HAS_OUR_PRODUCTS: bool = false;
+    /// What it goes by.
+    pub(super) const BACKEND: &'static str = "metal";
     /// Its memory is the host's.
     pub(super) const IS_UNIFIED: bool = true;
 

@@ -8,6 +8,10 @@ use super::error::Error;
 pub(super) enum Driver {}
 
 impl Driver {
+    /// Whether kernels of ours can multiply on it.
+    pub(super) const HAS_OUR_PRODUCTS: bool = false;
+    /// What it goes by.
+    pub(super) const BACKEND: &'static str = "none";
     /// What is not there has no memory of its own.
     pub(super) const IS_UNIFIED: bool = true;
 

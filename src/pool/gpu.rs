@@ -38,18 +38,14 @@ pub(super) struct GpuPlace {
 
 impl GpuPlace {
     pub(super) fn new(options: GpuOptions) -> Self {
-        let place = Self {
-            budget_bytes: 0,
-            options,
-            failure: Mutex::default(),
-        };
-        let budget_bytes = match place.options.memory_budget_bytes {
-            Some(bytes) => bytes,
-            None => place.free_bytes().map_or(0, default_budget),
-        };
+        let budget_bytes = options.memory_budget_bytes.unwrap_or_else(|| {
+            // One that does not answer is found out when something is to be put on it.
+            options.gpu.free_bytes().map_or(0, default_budget)
+        });
         Self {
+            options,
             budget_bytes,
-            ..place
+            failure: Mutex::default(),
         }
     }
 

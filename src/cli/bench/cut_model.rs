@@ -67,9 +67,7 @@ fn plan(gguf: &Gguf, n_kept: u32) -> anyhow::Result<Writer> {
         }
     }
     for tensor in gguf.tensors() {
-        let layer = tensor.name.strip_prefix("blk.");
-        let layer = layer.and_then(|rest| rest.split_once('.')?.0.parse::<u32>().ok());
-        if layer.is_none_or(|layer| layer < n_kept) {
+        if tensor.layer().is_none_or(|layer| layer < n_kept as usize) {
             writer.tensor(&tensor.name, tensor.ty, &tensor.dims)?;
         }
     }

@@ -31,6 +31,16 @@ pub(super) enum BenchVerb {
     Gpu(gpu::GpuArgs),
 }
 
+impl BenchVerb {
+    /// Whether it computes, so that a GPU is looked for.
+    pub(super) fn computes(&self) -> bool {
+        match self {
+            Self::Engine(_) | Self::Gpu(_) => true,
+            Self::WriteModel(_) | Self::CutModel(_) => false,
+        }
+    }
+}
+
 /// Runs a verb.
 ///
 /// Errors: those of the verb.

@@ -9,7 +9,7 @@ mod logits_file;
 mod network;
 mod progress;
 mod report;
-mod score;
+pub(super) mod score;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -144,7 +144,8 @@ fn measure(
         limits: network::limits(chunk_len, app::kv_type(config)),
         team: &team,
     };
-    source.check_memory(args.against, config)?;
+    let n_device_layers = gpu::n_layers(gpu, config, shape.n_layers);
+    source.check_memory(args.against, config, n_device_layers)?;
     tell(&format!("loading {}", path.display()));
     let mut evaluation = Evaluation {
         ours: source.network(&gpu::placement(gpu, config, shape.n_layers)?)?,
@@ -193,8 +194,13 @@ impl Loading<'_> {
         Network::new(model)
     }
 
-    /// Checks that what is going to be loaded fits in memory.
-    fn check_memory(&self, against: Option<Against>, config: &Config) -> anyhow::Result<()> {
+    /// Checks that what is going to be loaded fits in the host's memory.
+    fn check_memory(
+        &self,
+        against: Option<Against>,
+        config: &Config,
+        n_device_layers: usize,
+    ) -> anyhow::Result<()> {
         // A system that does not say what it has free is not limited here.
         let Some(allowed) = config
             .memory_bytes
@@ -204,7 +210,8 @@ impl Loading<'_> {
             return Ok(());
         };
         let (gguf, shape, limits) = (self.gguf, self.shape, &self.limits);
-        let ours = Memory::estimate(gguf, shape, limits).total_bytes();
+        let (ours, _) = Memory::estimate_split(gguf, shape, limits, n_device_layers);
+        let ours = ours.total_bytes();
         let decoded = against.map(|_| Memory::estimate_decoded(gguf, shape, limits).total_bytes());
         let needed = ours.saturating_add(decoded.unwrap_or(0));
         let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);

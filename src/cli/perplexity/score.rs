@@ -1,7 +1,7 @@
 //! From logits to figures: likelihoods, divergences, their means and errors. All in double precision.
 
 /// A next-token distribution: logits, and what makes them log-probabilities.
-pub(super) struct Distribution<'a> {
+pub(in crate::cli) struct Distribution<'a> {
     logits: &'a [f32],
     /// The logarithm of the sum of their exponentials.
     log_sum: f64,
@@ -9,7 +9,7 @@ pub(super) struct Distribution<'a> {
 
 impl<'a> Distribution<'a> {
     /// None where the logits make no distribution: one is not a number, or all are infinite.
-    pub(super) fn new(logits: &'a [f32]) -> Option<Self> {
+    pub(in crate::cli) fn new(logits: &'a [f32]) -> Option<Self> {
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let most = f64::from(most);
         let exps = logits.iter().map(|logit| (f64::from(*logit) - most).exp());
@@ -37,7 +37,7 @@ impl<'a> Distribution<'a> {
     }
 
     /// The Kullback-Leibler divergence KL(self || other). Units: nats.
-    pub(super) fn divergence(&self, other: &Self) -> f64 {
+    pub(in crate::cli) fn divergence(&self, other: &Self) -> f64 {
         let pairs = self.logits.iter().zip(other.logits);
         let term = |(ours, theirs): (&f32, &f32)| {
             let log_p = f64::from(*ours) - self.log_sum;

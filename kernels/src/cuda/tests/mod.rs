@@ -217,17 +217,6 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-/// The kernels a file of `kernels/cuda` defines.
-fn defined(source: &str) -> Vec<String> {
-    let entries = source.split("extern \"C\" __global__").skip(1);
-    let names = entries.map(|rest| {
-        let head = rest.split_once(')').map_or(rest, |(_, rest)| rest);
-        let name = head.split('(').next().unwrap_or_default().trim();
-        name.to_owned()
-    });
-    names.collect()
-}
-
 #[test]
 fn each_file_has_its_kernel_and_says_how_it_is_launched() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda");
@@ -244,8 +233,8 @@ fn each_file_has_its_kernel_and_says_how_it_is_launched() {
             assert!(source.contains(word), "{name}.cu has no line `{word}`");
         }
         assert!(all.contains(&format!("#include \"{name}.cu\"")), "{name}");
-        let kernels = defined(&source);
-        assert!(!kernels.is_empty(), "{name}.cu defines no kernel");
+        let has_kernel = source.contains("extern \"C\" __global__");
+        assert!(has_kernel, "{name}.cu defines no kernel");
         n_files += 1;
     }
     assert!(n_files >= 13, "{n_files}");

@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 
 use super::prompts::Sequences;
 use super::{Ground, LIMITS};
+use crate::cli::perplexity::score::Distribution;
 use crate::model::{Error, Form, KvType, Limits, Memory, Model, Placement};
 
 /// A name, and what finds figures or what is wrong.
@@ -80,7 +81,9 @@ fn compare(got: &[Vec<f32>], expected: &[Vec<f32>]) -> anyhow::Result<String> {
     let mut divergences = Vec::new();
     for (got, expected) in got.iter().zip(expected) {
         cosines.push(cosine(got, expected));
-        divergences.push(divergence(expected, got));
+        let [got, expected] = [got, expected].map(|row| Distribution::new(row));
+        let (got, expected) = got.zip(expected).context("a row holds no number")?;
+        divergences.push(expected.divergence(&got));
     }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let least = cosines.iter().copied().fold(f64::INFINITY, f64::min);
@@ -102,21 +105,6 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
         pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
     };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
-
-/// KL(p || q) of the distributions of two rows of logits. Units: nats.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
-    let log_sum = |logits: &[f32]| {
-        let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let exps = logits.iter().map(|logit| (f64::from(*logit) - most).exp());
-        most + exps.sum::<f64>().ln()
-    };
-    let (of_p, of_q) = (log_sum(p), log_sum(q));
-    let term = |(p, q): (&f32, &f32)| {
-        let (p, q) = (f64::from(*p) - of_p, f64::from(*q) - of_q);
-        p.exp() * (p - q)
-    };
-    p.iter().zip(q).map(term).sum()
 }
 
 fn whole_network(ground: &Ground) -> anyhow::Result<String> {

@@ -26,7 +26,7 @@ impl Sequences {
             sequences
                 .tokens
                 .push((0..*len).map(|_| token(&mut random)).collect());
-            // Taken from both ends in turn: a sequence's blocks do not lie in order.
+            // From the last: a sequence's blocks do not lie in order.
             let n_blocks = u32::try_from(len.div_ceil(BLOCK_LEN)).unwrap_or(0);
             let mut blocks: Vec<u32> = (next_block..next_block + n_blocks).collect();
             blocks.reverse();
