@@ -181,37 +181,49 @@ async fn a_dropped_stream_frees_its_blocks_and_its_lease() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_have_their_kinds() {
+    // Room for an answer that outlasts this test, read or not: nothing here hangs on how quick it is.
+    let n_ctx = 32_768;
     let engine = EngineOptions {
         max_waiting: 1,
         max_running: 1,
+        event_queue_len: n_ctx as usize,
         ..EngineOptions::default()
     };
-    let (house, backend) = tiny(engine);
+    let house = House::new(Wish {
+        engine,
+        n_ctx: Some(n_ctx),
+        ..Wish::default()
+    });
+    let tiny = TinyLlama {
+        context_length: n_ctx,
+        ..TinyLlama::default()
+    };
+    house.serve("tiny", &tiny);
+    let backend = LocalBackend::new(house.pool.clone());
     let kind = async |request: &ChatRequest| backend.chat(request, None).await.err().unwrap().kind;
 
     let unknown = kind(&ask("no-such-model", "hi", None)).await;
     assert_eq!(unknown, BackendErrorKind::UnknownModel);
     assert!(!unknown.may_escalate());
 
-    let long = ask("tiny", &"a long story ".repeat(200), None);
+    let long = ask("tiny", &"a long story ".repeat(10_000), None);
     let BackendErrorKind::PromptTooLong {
         n_prompt_tokens,
-        n_ctx,
+        n_ctx: most,
     } = kind(&long).await
     else {
         panic!("a prompt beyond the context is refused")
     };
     assert!(
-        n_prompt_tokens > n_ctx && n_ctx == 512,
-        "{n_prompt_tokens} of {n_ctx}"
+        n_prompt_tokens > n_ctx && most == n_ctx,
+        "{n_prompt_tokens} of {most}"
     );
 
     let mut endless = ask("tiny", "hi", None);
     endless.sampling.ignore_eos = true;
     let mut first = backend.chat(&endless, None).await.unwrap();
     first.next().await.unwrap().unwrap();
-    // The only place is taken: the next one waits, longer than it may. (All 512 tokens take the tiny
-    // model some ten milliseconds.)
+    // The only place is taken: the next one waits, longer than it may.
     let by = Instant::now() + Duration::from_millis(2);
     let mut late = backend.chat(&endless, Some(by)).await.unwrap();
     let error = late.next().await.unwrap().unwrap_err();
