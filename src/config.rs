@@ -10,6 +10,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use crate::keep_alive::KeepAlive;
 use crate::telemetry::LogFormat;
 
 /// The file that is read where no other is named: here, else in the configuration's folder.
@@ -21,6 +22,10 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:11434";
 /// `INGLE_` and the name in capitals.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub struct Config {
     /// Where the server listens, and where `ingle run` looks for a running one.
     pub listen: SocketAddr,
@@ -42,6 +47,11 @@ pub struct Config {
     pub gpu_memory_bytes: Option<NonZeroU64>,
     /// On a GPU too, compute every request's answer with the same bits in any batch.
     pub deterministic: bool,
+    /// How long a model stays in memory once nobody uses it, e.g. `10m`; `0` not at all, `-1` for ever; absent:
+    /// until others need its memory.
+    pub keep_alive: Option<KeepAlive>,
+    /// Whether a request for a model that is not in memory loads it.
+    pub autoload: bool,
     /// Requests computed together.
     pub max_running: NonZeroUsize,
     /// Requests that may wait while others run.
@@ -112,11 +122,16 @@ pub struct Flags {
 
 /// What holds where nothing is said.
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 struct Defaults {
     listen: &'static str,
     kv_type: KvType,
     gpu: usize,
     deterministic: bool,
+    autoload: bool,
     max_running: usize,
     max_waiting: usize,
     insecure: bool,
@@ -138,6 +153,8 @@ const KEYS: &[&str] = &[
     "gpu_layers",
     "gpu_memory_bytes",
     "deterministic",
+    "keep_alive",
+    "autoload",
     "max_running",
     "max_waiting",
     "api_key_file",
@@ -200,6 +217,7 @@ impl Config {
             kv_type: KvType::F16,
             gpu: 0,
             deterministic: false,
+            autoload: true,
             max_running: 16,
             max_waiting: 256,
             insecure: false,

@@ -12,6 +12,7 @@ pub mod egress;
 pub mod engine;
 pub mod gguf;
 pub mod http;
+pub mod keep_alive;
 pub mod model;
 pub mod pool;
 pub mod telemetry;

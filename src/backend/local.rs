@@ -222,11 +222,18 @@ impl From<PoolError> for BackendError {
             PoolError::UnknownModel { .. } | PoolError::BadPath { .. } => {
                 BackendErrorKind::UnknownModel
             }
-            PoolError::NotEnoughMemory { .. } => BackendErrorKind::OutOfMemory,
+            PoolError::NotEnoughMemory { .. } | PoolError::PinnedInTheWay { .. } => {
+                BackendErrorKind::OutOfMemory
+            }
             PoolError::LoadFailed { retry_in, .. } => BackendErrorKind::LoadFailed {
                 retry_after: Some(*retry_in),
             },
             PoolError::DeadlinePassed { .. } => BackendErrorKind::Timeout,
+            PoolError::NotLoaded { .. } => BackendErrorKind::NotLoaded,
+            PoolError::Cancelled { .. } => BackendErrorKind::LoadFailed {
+                retry_after: Some(RETRY_WHEN_BUSY),
+            },
+            PoolError::File { .. } => BackendErrorKind::Failed,
             PoolError::ShuttingDown => BackendErrorKind::ShuttingDown,
         };
         Self::new(kind, error.to_string())

@@ -31,6 +31,8 @@ pub struct BackendError {
 pub enum BackendErrorKind {
     /// No such model, or a name that cannot be one.
     UnknownModel,
+    /// The model is not in memory, and requests load none here.
+    NotLoaded,
     /// A field of the request cannot be honoured.
     InvalidRequest {
         /// The field, as the domain calls it.

@@ -112,6 +112,8 @@ impl App {
             kv_type,
             memory_budget_bytes: config.memory_bytes.map(Into::into),
             gpu,
+            keep_alive: config.keep_alive.unwrap_or_default(),
+            autoload: config.autoload,
             engine: engine_options(config, on.gpu.is_some()),
         });
         Ok(Self {

@@ -133,6 +133,10 @@ impl From<BackendError> for ApiError {
                 code: Some("model_not_found"),
                 ..Self::new(StatusCode::NOT_FOUND, error.message)
             },
+            BackendErrorKind::NotLoaded => Self {
+                code: Some("model_not_loaded"),
+                ..Self::invalid("model", error.message)
+            },
             BackendErrorKind::InvalidRequest { param } => Self::invalid(param, error.message),
             BackendErrorKind::PromptTooLong { .. } => Self {
                 code: Some("context_length_exceeded"),

@@ -67,10 +67,9 @@ pub(super) async fn live(State(state): State<AppState>) -> (StatusCode, Json<Val
 /// Whether the model's engine has work and has not ended a step for so long. A failed engine is no
 /// reason to send nobody here: the next request for its model replaces it.
 fn is_stuck(model: &ModelStatus, bound: Duration) -> bool {
-    let Some(engine) = &model.engine else {
-        return false;
-    };
-    engine.last_step_age.is_some_and(|age| age > bound)
+    let ready = model.ready.as_ref();
+    let age = ready.and_then(|ready| ready.engine.last_step_age);
+    age.is_some_and(|age| age > bound)
 }
 
 fn answer(status: StatusCode, word: &str) -> (StatusCode, Value) {

@@ -66,7 +66,7 @@ fn write_models(text: &mut String, models: &[ModelStatus]) {
     for (figure, read) in FIGURES {
         let EngineFigure { name, kind, help } = figure;
         let values = models.iter().filter_map(|model| {
-            let value = read(model.engine.as_ref()?)?;
+            let value = read(&model.ready.as_ref()?.engine)?;
             Some((model.id.as_str(), value))
         });
         let mut values = values.peekable();

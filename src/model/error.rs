@@ -8,6 +8,9 @@ pub enum Error {
     /// The file's header, or a key of it.
     #[error(transparent)]
     File(#[from] gguf::Error),
+    /// Whoever watched the load ended it.
+    #[error("the load was called off")]
+    CalledOff,
     /// A network of another kind.
     #[error(
         "architecture {name:?} is not supported: Ingle computes llama \

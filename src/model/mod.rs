@@ -24,6 +24,7 @@ mod weight_matrix;
 mod weights;
 mod workspace;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::{Storage, Tensor};
@@ -42,6 +43,14 @@ pub use memory::{Limits, Memory};
 use crate::gguf::Gguf;
 use llama::Llama;
 use weights::Weights;
+
+/// Hears of weights taken, and of all there are, in bytes; whether to go on.
+pub type LoadProgress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+
+/// Nobody watches a load: it goes on to its end.
+pub fn unwatched(_done_bytes: u64, _total_bytes: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
 
 /// Tokens in a block of the KV cache.
 pub const BLOCK_LEN: usize = 32;
@@ -64,18 +73,18 @@ pub struct Model {
 impl Model {
     /// Loads the network of `gguf`, whose shape is `config`, for steps within `limits`, to where
     /// `placement` has it. On the processor, quantised weights are packed into memory of their own;
-    /// `progress` hears of bytes done and in all.
+    /// `progress` hears of bytes done and in all, and may end it.
     ///
     /// # Errors
     /// A tensor is missing, unknown, or of another shape or type than the network needs; a GPU's memory
-    /// is not enough, or its driver fails.
+    /// is not enough, or its driver fails; [`Error::CalledOff`] where `progress` ends it.
     pub fn load(
         gguf: &Gguf,
         config: &ModelConfig,
         limits: Limits,
         placement: &Placement,
         team: Arc<Team>,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut LoadProgress<'_>,
     ) -> Result<Self, Error> {
         let mut placement = placement.clone();
         if BY_CANDLE && placement.form == Form::AsInFile {

@@ -1,10 +1,12 @@
 //! The matrices of a network, found in a file by their names and checked.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use bytemuck::cast_slice;
 use ingle_kernels::{Matrix, ShapeError, Team, WeightType};
 
+use super::LoadProgress;
 use super::config::ModelConfig;
 use super::device::{Device, Form, Placement};
 use super::error::Error;
@@ -44,13 +46,14 @@ pub(super) struct Layer {
 }
 
 impl Weights {
-    /// Takes every tensor of the network out of the file to where `placement` has it; `progress` hears of bytes done and in all.
+    /// Takes every tensor of the network out of the file to where `placement` has it; `progress` hears of bytes done
+    /// and in all, and may end it.
     pub(super) fn take(
         gguf: &Gguf,
         config: &ModelConfig,
         placement: &Placement,
         team: &Team,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut LoadProgress<'_>,
     ) -> Result<Self, Error> {
         if let Err(error) = gguf.advise_sequential() {
             tracing::debug!(%error, "the system takes no advice about the file");
@@ -117,7 +120,7 @@ struct Finder<'a, 'b> {
     /// Bytes taken so far.
     done: u64,
     total: u64,
-    progress: &'b mut dyn FnMut(u64, u64),
+    progress: &'b mut LoadProgress<'b>,
 }
 
 impl<'a> Finder<'a, '_> {
@@ -164,7 +167,7 @@ impl<'a> Finder<'a, '_> {
         if let Err(error) = bytes.release() {
             tracing::debug!(%error, name, "the file's pages stay in memory");
         }
-        self.took(tensor);
+        self.took(tensor)?;
         Ok(matrix)
     }
 
@@ -216,13 +219,16 @@ impl<'a> Finder<'a, '_> {
         weight_type(tensor)?
             .dequantize(&self.gguf.bytes(tensor), &mut values)
             .map_err(|problem| no_matrix(tensor, problem))?;
-        self.took(tensor);
+        self.took(tensor)?;
         Ok(values)
     }
 
-    fn took(&mut self, tensor: &TensorInfo) {
+    fn took(&mut self, tensor: &TensorInfo) -> Result<(), Error> {
         self.done += tensor.n_bytes();
-        (self.progress)(self.done, self.total);
+        match (self.progress)(self.done, self.total) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::CalledOff),
+        }
     }
 
     /// A tensor nobody asked for would have changed the answer: a bias, an expert, an adapter.

@@ -8,23 +8,33 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::bytes::Bytes;
 use super::error::PoolError;
 use super::lease::{Lease, Ticket};
-use super::loader::{Loaded, Loader, Prepared, panicked};
-use super::plan::{Decision, Event, Plan, Refusal, WaiterId};
+use super::loader::{LoadError, Loaded, Loader, Prepared, Watch, panicked};
+use super::plan::{Decision, Event, Known, Plan, Refusal, WaiterId, Wish};
 use super::report::Reporter;
-use super::status::{LoadEvent, LoadStage, ModelId, ModelState, ModelStatus};
+use crate::keep_alive::KeepAlive;
+
+use super::status::{LoadEvent, LoadStage, ModelId, ModelState, ModelStatus, ReadyStatus};
 
 /// What handles ask of the actor.
 pub(super) enum Command {
     Acquire {
         model: ModelId,
+        wish: Wish,
         reply: oneshot::Sender<Result<Lease, PoolError>>,
     },
     Unload {
         model: ModelId,
+        reply: oneshot::Sender<bool>,
+    },
+    /// Answered with whether the model is in memory, or on its way.
+    Keep {
+        model: ModelId,
+        keep_alive: KeepAlive,
         reply: oneshot::Sender<bool>,
     },
     Status {
@@ -41,6 +51,14 @@ enum Outcome {
     Prepared(ModelId, Result<Box<Prepared>, String>),
     Loaded(ModelId, Result<Arc<Loaded>, String>),
     Unloaded(ModelId),
+}
+
+impl Outcome {
+    fn model(&self) -> &ModelId {
+        match self {
+            Self::Prepared(model, _) | Self::Loaded(model, _) | Self::Unloaded(model) => model,
+        }
+    }
 }
 
 /// A model in memory, as the actor holds it.
@@ -67,6 +85,8 @@ pub(super) struct Actor {
     reporters: HashMap<ModelId, Arc<Reporter>>,
     prepared: HashMap<ModelId, Box<Prepared>>,
     instances: HashMap<ModelId, Instance>,
+    /// What calls off the fetch or load of a model.
+    under_way: HashMap<ModelId, CancellationToken>,
     /// Models whose memory is being freed.
     leaving: HashSet<ModelId>,
     unload_waiters: HashMap<ModelId, Vec<oneshot::Sender<bool>>>,
@@ -93,6 +113,7 @@ impl Actor {
             reporters: HashMap::new(),
             prepared: HashMap::new(),
             instances: HashMap::new(),
+            under_way: HashMap::new(),
             leaving: HashSet::new(),
             unload_waiters: HashMap::new(),
             tasks: JoinSet::new(),
@@ -104,6 +125,7 @@ impl Actor {
     pub(super) async fn run(mut self) {
         loop {
             let closing_by = self.closing.as_ref().map(|closing| closing.by);
+            let expiry = self.plan.next_expiry().map(Into::into);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -111,6 +133,7 @@ impl Actor {
                 },
                 Some(outcome) = self.tasks.join_next() => self.outcome(outcome),
                 () = self.bell.notified() => self.sweep(),
+                () = until(expiry) => self.event(Event::Tick),
                 () = until(closing_by) => break,
             }
             let is_empty = self.instances.is_empty() && self.leaving.is_empty();
@@ -124,23 +147,35 @@ impl Actor {
     fn command(&mut self, command: Command) {
         match command {
             Command::Acquire { reply, .. } if reply.is_closed() => {}
-            Command::Acquire { model, reply } => {
+            Command::Acquire { model, wish, reply } => {
                 self.notice_failed_engine(&model);
                 let waiter = WaiterId(self.next_waiter);
                 self.next_waiter += 1;
                 self.waiters.insert(waiter, reply);
-                self.event(Event::Acquire { waiter, model });
+                self.event(Event::Acquire {
+                    waiter,
+                    model,
+                    wish,
+                });
             }
             Command::Unload { model, reply } => {
-                if self.instances.contains_key(&model) || self.leaving.contains(&model) {
-                    self.unload_waiters
-                        .entry(model.clone())
-                        .or_default()
-                        .push(reply);
-                    self.event(Event::Unload(model));
+                if self.plan.state(&model, Instant::now()).is_some() {
+                    let waiters = self.unload_waiters.entry(model.clone());
+                    waiters.or_default().push(reply);
+                    self.event(Event::Unload(model.clone()));
+                    self.tell_unloaded(&model);
                 } else {
                     let _ = reply.send(false);
                 }
+            }
+            Command::Keep {
+                model,
+                keep_alive,
+                reply,
+            } => {
+                let is_known = self.plan.state(&model, Instant::now()).is_some();
+                self.event(Event::Keep(model, keep_alive));
+                let _ = reply.send(is_known);
             }
             Command::Status { reply } => {
                 let _ = reply.send(self.status());
@@ -153,9 +188,37 @@ impl Actor {
         }
     }
 
+    /// Tells those who wanted the model out of memory, once it is on its way out no more.
+    fn tell_unloaded(&mut self, model: &ModelId) {
+        let state = self.plan.state(model, Instant::now());
+        if matches!(state, Some(ModelState::Draining { .. })) {
+            return;
+        }
+        for reply in self.unload_waiters.remove(model).unwrap_or_default() {
+            let _ = reply.send(true);
+        }
+    }
+
     fn outcome(&mut self, outcome: Result<Outcome, JoinError>) {
+        // The tasks turn a panic of the work inside them into an outcome.
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::error!(%error, "a task of the pool ended early");
+                return;
+            }
+        };
+        let model = outcome.model().clone();
+        if !matches!(outcome, Outcome::Unloaded(_)) {
+            self.under_way.remove(&model);
+        }
+        self.take_in(outcome);
+        self.tell_unloaded(&model);
+    }
+
+    fn take_in(&mut self, outcome: Outcome) {
         match outcome {
-            Ok(Outcome::Prepared(model, Ok(prepared))) => {
+            Outcome::Prepared(model, Ok(prepared)) => {
                 let ask = prepared.ask();
                 self.prepared.insert(model.clone(), prepared);
                 self.event(Event::Prepared(model.clone(), ask));
@@ -163,7 +226,7 @@ impl Actor {
                     self.tell(&model, LoadStage::WaitingForMemory);
                 }
             }
-            Ok(Outcome::Loaded(model, Ok(loaded))) => {
+            Outcome::Loaded(model, Ok(loaded)) => {
                 let bytes = loaded.memory.total();
                 tracing::info!(
                     model = %model,
@@ -178,7 +241,7 @@ impl Actor {
                 self.tell(&model, LoadStage::Ready);
                 self.event(Event::Loaded(model, bytes));
             }
-            Ok(Outcome::Prepared(model, Err(reason)) | Outcome::Loaded(model, Err(reason))) => {
+            Outcome::Prepared(model, Err(reason)) | Outcome::Loaded(model, Err(reason)) => {
                 tracing::warn!(model = %model, reason, "model not loaded");
                 self.tell(
                     &model,
@@ -188,17 +251,12 @@ impl Actor {
                 );
                 self.event(Event::LoadFailed(model, reason));
             }
-            Ok(Outcome::Unloaded(model)) => {
+            Outcome::Unloaded(model) => {
                 tracing::info!(model = %model, "model unloaded");
                 self.leaving.remove(&model);
                 self.reporters.remove(&model);
-                for reply in self.unload_waiters.remove(&model).unwrap_or_default() {
-                    let _ = reply.send(true);
-                }
                 self.event(Event::Unloaded(model));
             }
-            // The tasks turn a panic of the work inside them into an outcome.
-            Err(error) => tracing::error!(%error, "a task of the pool ended early"),
         }
     }
 
@@ -244,6 +302,11 @@ impl Actor {
         match decision {
             Decision::Prepare(model) => self.prepare(model),
             Decision::Load(model, granted) => self.load(model, granted),
+            Decision::Cancel(model) => {
+                if let Some(under_way) = self.under_way.get(&model) {
+                    under_way.cancel();
+                }
+            }
             Decision::Discard(model) => {
                 // A refusal has said why already; without one, all who waited have left.
                 self.tell_failed(&model, "nobody waits for it any more");
@@ -266,7 +329,12 @@ impl Actor {
             }
             Decision::Refuse(waiter, model, refusal) => {
                 let error = self.explain(&model, refusal);
-                if matches!(error, PoolError::NotEnoughMemory { .. }) {
+                // The others were told by what made them be, or are nothing to be told.
+                let is_end = matches!(
+                    error,
+                    PoolError::NotEnoughMemory { .. } | PoolError::PinnedInTheWay { .. }
+                );
+                if is_end {
                     self.tell_failed(&model, &error.to_string());
                 }
                 if let Some(reply) = self.waiters.remove(&waiter) {
@@ -283,8 +351,12 @@ impl Actor {
         let work = Arc::clone(&self.loader).prepare(model.clone(), reporter);
         // A task of its own, so that a panic in it is one model's failure; it ends with this one.
         let work = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(work));
+        let stop = self.begin(&model);
         self.tasks.spawn(async move {
-            let result = work.await.unwrap_or_else(|error| Err(panicked(error)));
+            let result = match stop.run_until_cancelled(work).await {
+                Some(result) => result.unwrap_or_else(|error| Err(panicked(error))),
+                None => Err(LoadError::Abandoned),
+            };
             Outcome::Prepared(model, result.map_err(|error| error.to_string()))
         });
     }
@@ -297,13 +369,25 @@ impl Actor {
             return;
         };
         let loader = Arc::clone(&self.loader);
+        let stop = self.begin(&model);
         let work = tokio::task::spawn_blocking(move || {
-            loader.load(*prepared, granted, &reporter).map(Arc::new)
+            let watch = Watch {
+                reporter: &reporter,
+                stop: &stop,
+            };
+            loader.load(*prepared, granted, watch).map(Arc::new)
         });
         self.tasks.spawn(async move {
             let result = work.await.unwrap_or_else(|error| Err(panicked(error)));
             Outcome::Loaded(model, result.map_err(|error| error.to_string()))
         });
+    }
+
+    /// What calls off the work that begins for `model`.
+    fn begin(&mut self, model: &ModelId) -> CancellationToken {
+        let stop = CancellationToken::new();
+        self.under_way.insert(model.clone(), stop.clone());
+        stop
     }
 
     /// Frees a model nobody holds. Its engine's thread is joined off the actor.
@@ -339,6 +423,18 @@ impl Actor {
                 reason,
                 retry_in,
             },
+            Refusal::PinnedInTheWay { free, pinned, .. } => PoolError::PinnedInTheWay {
+                needed: self
+                    .prepared
+                    .get(model)
+                    .map(|prepared| prepared.least.needs.total())
+                    .unwrap_or_default(),
+                model: of,
+                free,
+                pinned,
+            },
+            Refusal::NotLoaded => PoolError::NotLoaded { model: of },
+            Refusal::Cancelled => PoolError::Cancelled { model: of },
             Refusal::ShuttingDown => PoolError::ShuttingDown,
         }
     }
@@ -362,32 +458,40 @@ impl Actor {
     }
 
     fn status(&self) -> Vec<ModelStatus> {
-        let now = Instant::now();
-        let status = |(id, state, memory, last_used): (&ModelId, _, _, Instant)| {
-            let instance = self.instances.get(id);
+        let status = |known: Known<'_>| {
+            let loaded = self.instances.get(known.id);
+            let ready = loaded.map(|Instance { loaded, .. }| ReadyStatus {
+                n_ctx: loaded.n_ctx,
+                needs: loaded.memory,
+                load_time: loaded.load_time,
+                engine: loaded.engine.snapshot(),
+            });
             ModelStatus {
-                id: id.clone(),
-                state,
-                load: self.reporters.get(id).map(|reporter| reporter.latest()),
-                memory,
-                n_ctx: instance.map(|instance| instance.loaded.n_ctx),
-                idle: now.saturating_duration_since(last_used),
-                engine: instance.map(|instance| instance.loaded.engine.snapshot()),
+                id: known.id.clone(),
+                state: known.state,
+                load: self.reporters.get(known.id).map(|load| load.latest()),
+                memory: known.memory,
+                idle: known.idle,
+                keep_alive: known.keep_alive,
+                expires_in: known.expires_in,
+                n_waiting: known.n_waiting,
+                ready,
             }
         };
-        self.plan.states(now).map(status).collect()
+        self.plan.known(Instant::now()).map(status).collect()
     }
 
     /// Lets go of everything. Leases still out keep their models alive until they are dropped.
     fn close(mut self) {
+        for under_way in self.under_way.values() {
+            under_way.cancel();
+        }
         self.tasks.abort_all();
-        let n_leases = self
-            .plan
-            .states(Instant::now())
-            .map(|(_, state, ..)| match state {
-                ModelState::Ready { n_leases } | ModelState::Draining { n_leases } => n_leases,
-                _ => 0,
-            });
+        let known = self.plan.known(Instant::now());
+        let n_leases = known.map(|known| match known.state {
+            ModelState::Ready { n_leases } | ModelState::Draining { n_leases } => n_leases,
+            _ => 0,
+        });
         let n_leases = n_leases.sum();
         let instances = std::mem::take(&mut self.instances);
         drop(tokio::task::spawn_blocking(move || drop(instances)));

@@ -40,6 +40,41 @@ pub enum PoolError {
         /// What all models together may hold.
         budget: super::Bytes,
     },
+    /// The model does not fit beside those that are pinned.
+    #[error(
+        "{model} needs {needed}, and {} leave {free} of the budget for models: unload or unpin one of them",
+        pinned_names(pinned)
+    )]
+    PinnedInTheWay {
+        /// The model asked for.
+        model: ModelId,
+        /// What it needs at least.
+        needed: super::Bytes,
+        /// What pinned models leave of the budget.
+        free: super::Bytes,
+        /// Which they are.
+        pinned: Vec<ModelId>,
+    },
+    /// The model is not in memory, and requests do not load any here.
+    #[error("{model} is not loaded, and this server loads no model by itself: load it first")]
+    NotLoaded {
+        /// The model asked for.
+        model: ModelId,
+    },
+    /// Somebody called the load off.
+    #[error("the load of {model} was called off: ask again")]
+    Cancelled {
+        /// The model asked for.
+        model: ModelId,
+    },
+    /// The file of a model cannot be described, or removed.
+    #[error("{model}: {reason}")]
+    File {
+        /// The model asked for.
+        model: ModelId,
+        /// One sentence.
+        reason: String,
+    },
     /// The load ended without a model.
     #[error("{model} could not be loaded: {reason}")]
     LoadFailed {
@@ -59,6 +94,11 @@ pub enum PoolError {
     /// The pool is closing.
     #[error("shutting down")]
     ShuttingDown,
+}
+
+fn pinned_names(pinned: &[ModelId]) -> String {
+    let names: Vec<String> = pinned.iter().map(|id| format!("{id} (pinned)")).collect();
+    names.join(" and ")
 }
 
 /// Bytes as a person reads them, with one decimal: `4.7 GB`.

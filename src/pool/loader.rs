@@ -1,12 +1,14 @@
 //! From a name to a running engine, in two halves: [`Loader::prepare`] fetches, opens and measures;
 //! [`Loader::load`] takes the memory the plan granted. Neither knows what else is in memory.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ingle_kernels::Team;
 use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{self, FetchEvent, Manifest, Progress};
 use crate::chat::Sampling;
@@ -109,6 +111,15 @@ impl Prepared {
             wanted: self.wanted.needs.total(),
         }
     }
+}
+
+/// Who looks on while a model is loaded.
+#[derive(Clone, Copy)]
+pub(super) struct Watch<'a> {
+    /// Hears where it stands.
+    pub(super) reporter: &'a Reporter,
+    /// Calls it off.
+    pub(super) stop: &'a CancellationToken,
 }
 
 /// Loads models; shared by all loads.
@@ -287,9 +298,10 @@ impl Loader {
         &self,
         prepared: Prepared,
         granted: Bytes,
-        reporter: &Reporter,
+        watch: Watch<'_>,
     ) -> Result<Loaded, LoadError> {
         let begun = Instant::now();
+        let Watch { reporter, stop } = watch;
         let Prepared {
             id,
             gguf,
@@ -309,6 +321,11 @@ impl Loader {
                 done_bytes,
                 total_bytes,
             });
+            if stop.is_cancelled() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         let team = Arc::clone(&self.team);
         let model = Model::load(
@@ -330,6 +347,9 @@ impl Loader {
             ..self.engine
         };
         let engine = Engine::start(model, id.as_str(), options)?;
+        if stop.is_cancelled() {
+            return Err(LoadError::Abandoned);
+        }
         reporter.tell(LoadStage::WarmingUp);
         warm_up(&engine, n_ctx, config.n_vocab)?;
         let load_time = opening_took + begun.elapsed();

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use crate::catalog::{Catalog, Store};
 use crate::egress::ModelFetch;
 use crate::engine::EngineOptions;
+use crate::keep_alive::KeepAlive;
 use crate::model::KvType;
 
 use actor::{Actor, Command};
@@ -35,7 +36,9 @@ pub use error::PoolError;
 pub use gpu::{GpuOptions, GpuStatus};
 pub use lease::Lease;
 pub use loader::{LoadError, Loaded};
-pub use status::{LoadEvent, LoadStage, ModelId, ModelInfo, ModelState, ModelStatus};
+pub use memory::Needs;
+pub use plan::Wish;
+pub use status::{LoadEvent, LoadStage, ModelId, ModelInfo, ModelState, ModelStatus, ReadyStatus};
 
 /// Commands that wait for the actor; it answers each in microseconds.
 const COMMANDS_MOST: usize = 256;
@@ -61,6 +64,10 @@ pub struct PoolOptions {
     pub memory_budget_bytes: Option<u64>,
     /// The GPU that models are put on; `None`: the processor computes everything.
     pub gpu: Option<GpuOptions>,
+    /// How long an idle model stays in memory where nobody says so.
+    pub keep_alive: KeepAlive,
+    /// Whether a request for a model that is not in memory loads it.
+    pub autoload: bool,
     /// Bounds and chunk sizes of every engine; its `n_ctx` is set for each model.
     pub engine: EngineOptions,
 }
@@ -75,6 +82,7 @@ pub struct Pool {
     names: Arc<Names>,
     budget: Bytes,
     gpu: Option<Arc<GpuPlace>>,
+    autoload: bool,
 }
 
 /// Wakes the actor when it is dropped.
@@ -101,11 +109,12 @@ impl Pool {
             Arc::clone(&options.catalog),
             Arc::clone(&options.store),
         ));
+        let (keep_alive, autoload) = (options.keep_alive, options.autoload);
         let loader = Arc::new(Loader::new(Arc::clone(&names), options, gpu.clone()));
         let (commands, inbox) = mpsc::channel(COMMANDS_MOST);
         let (events, _) = broadcast::channel(EVENTS_MOST);
         let bell = Arc::new(Notify::new());
-        let plan = plan::Plan::new(budget);
+        let plan = plan::Plan::new(budget, keep_alive);
         let actor = Actor::new(plan, loader, inbox, Arc::clone(&bell), events.clone());
         tokio::spawn(actor.run());
         Self {
@@ -115,10 +124,23 @@ impl Pool {
             names,
             budget,
             gpu,
+            autoload,
         }
     }
 
-    /// Waits until `name` is in memory, loading it if need be, and holds it there.
+    /// Waits until `name` is in memory, loading it where the pool does that by itself, and holds it there.
+    ///
+    /// # Errors
+    /// [`PoolError`]; see [`acquire_with`](Self::acquire_with).
+    pub async fn acquire(&self, name: &str, deadline: Option<Instant>) -> Result<Lease, PoolError> {
+        let wish = Wish {
+            may_load: self.autoload,
+            ..Wish::default()
+        };
+        self.acquire_with(name, wish, deadline).await
+    }
+
+    /// Waits until `name` is in memory, loading it if need be and wished, and holds it there.
     ///
     /// `name` is a catalogue id or alias, or the stem of a file that was
     /// [registered](Self::register). A path is not a name: clients from afar choose names too.
@@ -126,13 +148,19 @@ impl Pool {
     ///
     /// # Errors
     /// [`PoolError`].
-    pub async fn acquire(&self, name: &str, deadline: Option<Instant>) -> Result<Lease, PoolError> {
+    pub async fn acquire_with(
+        &self,
+        name: &str,
+        wish: Wish,
+        deadline: Option<Instant>,
+    ) -> Result<Lease, PoolError> {
         let model = self.names.canonical(name)?;
         // Dropped after the receiver, so that the actor, once woken, sees that it is gone.
         let _ring = RingOnDrop(&self.bell);
         let (reply, answer) = oneshot::channel();
         let acquire = Command::Acquire {
             model: model.clone(),
+            wish,
             reply,
         };
         let wait = async {
@@ -182,12 +210,27 @@ impl Pool {
     /// [`PoolError`].
     pub async fn preload(&self, name_or_path: &str) -> Result<ModelId, PoolError> {
         let model = self.resolve(name_or_path)?;
-        let lease = self.acquire(model.as_str(), None).await?;
-        Ok(lease.id.clone())
+        let lease = self.acquire_with(model.as_str(), Wish::default(), None);
+        Ok(lease.await?.id.clone())
     }
 
-    /// Takes `name` out of memory once nobody holds it, and waits for that. True when it was in
-    /// memory; a load under way goes on.
+    /// Sets how long `name` stays in memory once nobody uses it. True when it is in memory, or on its way
+    /// there: of others nothing is remembered.
+    ///
+    /// # Errors
+    /// [`PoolError::UnknownModel`], [`PoolError::ShuttingDown`].
+    pub async fn keep(&self, name: &str, keep_alive: KeepAlive) -> Result<bool, PoolError> {
+        let model = self.names.canonical(name)?;
+        let keep = |reply| Command::Keep {
+            model,
+            keep_alive,
+            reply,
+        };
+        self.ask(keep).await.ok_or(PoolError::ShuttingDown)
+    }
+
+    /// Takes `name` out of memory once nobody holds it, and waits for that; a load under way is called off,
+    /// a failed one forgotten. False when there was nothing of that.
     ///
     /// # Errors
     /// [`PoolError::UnknownModel`], [`PoolError::ShuttingDown`].

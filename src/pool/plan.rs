@@ -6,22 +6,31 @@
 //! 1. closing: refuse;
 //! 2. ready: serve;
 //! 3. on its way in (fetching, queued for memory, loading): join the others who wait;
-//! 4. on its way out (draining): join; it is loaded again once it has left;
+//! 4. on its way out (draining, or its load called off): join; it is loaded again once it has left;
 //! 5. failed not long ago: refuse with the reason;
-//! 6. else: prepare (fetch, open, measure), then admit within the memory budget, then load.
+//! 6. absent, and whoever asks may not have it loaded: refuse;
+//! 7. else: prepare (fetch, open, measure), then admit within the memory budget, then load.
 //!
-//! Deliberately absent: evicting a model in use, overtaking in the queue for memory, a second load
-//! of one model.
+//! Deliberately absent: evicting a model in use or a pinned one, overtaking in the queue for memory,
+//! a second load of one model.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::bytes::Bytes;
 use super::status::{ModelId, ModelState};
+use crate::keep_alive::KeepAlive;
 
+mod entry;
 mod event;
+mod leave;
+mod room;
 
-pub use event::{Ask, Decision, Event, Refusal, WaiterId};
+use entry::{Entry, State};
+
+use leave::{leave_at_once, restart};
+
+pub use event::{Ask, Decision, Event, Refusal, WaiterId, Wish};
 
 /// Wait after the first failure; doubles with each further one.
 pub const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
@@ -30,72 +39,24 @@ pub const BACK_OFF_MOST: Duration = Duration::from_mins(1);
 /// An engine that ran so long before it failed starts the back-off anew.
 pub const STABLE_AFTER: Duration = Duration::from_mins(1);
 
-/// Where a model stands. Bytes count against the budget from `Loading` until `Unloaded`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    Absent,
-    Fetching,
-    Queued {
-        ask: Ask,
-        ticket: u64,
-    },
-    Loading {
-        bytes: Bytes,
-    },
-    Ready {
-        bytes: Bytes,
-        n_leases: u32,
-        since: Instant,
-    },
-    /// `failure` says why the engine stopped, if that is why it leaves.
-    Draining {
-        bytes: Bytes,
-        n_leases: u32,
-        failure: Option<String>,
-    },
-    Failed {
-        retry_at: Instant,
-        reason: String,
-    },
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    state: State,
-    /// First come, first served.
-    waiters: VecDeque<WaiterId>,
-    last_used: Instant,
-    /// Failures in a row.
-    n_failures: u32,
-}
-
-impl Entry {
-    fn held_bytes(&self) -> Bytes {
-        match self.state {
-            State::Loading { bytes }
-            | State::Ready { bytes, .. }
-            | State::Draining { bytes, .. } => bytes,
-            State::Absent | State::Fetching | State::Queued { .. } | State::Failed { .. } => {
-                Bytes::default()
-            }
-        }
-    }
-}
-
 /// What the pool knows of every model, and the budget they share.
 #[derive(Clone, Debug)]
 pub struct Plan {
     budget: Bytes,
+    /// How long an idle model stays where nobody says so.
+    keep_alive: KeepAlive,
     entries: BTreeMap<ModelId, Entry>,
     next_ticket: u64,
     closing: bool,
 }
 
 impl Plan {
-    /// A pool with nothing in it that may hold `budget`.
-    pub fn new(budget: Bytes) -> Self {
+    /// A pool with nothing in it that may hold `budget`; idle models stay for `keep_alive` unless whoever
+    /// asks for one says otherwise.
+    pub fn new(budget: Bytes, keep_alive: KeepAlive) -> Self {
         Self {
             budget,
+            keep_alive,
             entries: BTreeMap::new(),
             next_ticket: 0,
             closing: false,
@@ -109,7 +70,13 @@ impl Plan {
     pub fn decide(&mut self, event: Event, now: Instant) -> Vec<Decision> {
         let mut out = Vec::new();
         match event {
-            Event::Acquire { waiter, model } => self.acquire(waiter, model, now, &mut out),
+            Event::Acquire {
+                waiter,
+                model,
+                wish,
+            } => {
+                self.acquire((waiter, wish), model, now, &mut out);
+            }
             Event::Cancelled(waiter) => self.cancelled(waiter, &mut out),
             Event::Prepared(model, ask) => self.prepared(model, ask, &mut out),
             Event::Loaded(model, bytes) => self.loaded(model, bytes, now, &mut out),
@@ -118,10 +85,14 @@ impl Plan {
             Event::EngineFailed(model, reason) => {
                 self.drain(&model, Some(reason), now, &mut out);
             }
-            Event::Unload(model) => self.drain(&model, None, now, &mut out),
+            Event::Unload(model) => self.unload(&model, now, &mut out),
+            Event::Keep(model, keep_alive) => self.keep(&model, keep_alive),
+            Event::Tick => {}
             Event::Unloaded(model) => self.unloaded(model, now, &mut out),
             Event::Shutdown => self.shutdown(now, &mut out),
         }
+        // First, so that who waits may get what then becomes free.
+        self.expire(now, &mut out);
         self.admit_queued(now, &mut out);
         self.entries
             .retain(|_, entry| entry.state != State::Absent || !entry.waiters.is_empty());
@@ -138,44 +109,45 @@ impl Plan {
         self.entries.values().map(Entry::held_bytes).sum()
     }
 
-    /// Every known model: its state, the bytes it holds, and when it was last used.
-    pub fn states(
-        &self,
-        now: Instant,
-    ) -> impl Iterator<Item = (&ModelId, ModelState, Bytes, Instant)> {
-        self.entries.iter().filter_map(move |(id, entry)| {
-            let state = match &entry.state {
-                State::Absent => return None,
-                State::Fetching => ModelState::Fetching,
-                State::Queued { .. } => ModelState::Queued,
-                State::Loading { .. } => ModelState::Loading,
-                State::Ready { n_leases, .. } => ModelState::Ready {
-                    n_leases: *n_leases,
-                },
-                State::Draining { n_leases, .. } => ModelState::Draining {
-                    n_leases: *n_leases,
-                },
-                State::Failed { retry_at, reason } => ModelState::Failed {
-                    reason: reason.clone(),
-                    retry_in: retry_at.saturating_duration_since(now),
-                },
-            };
-            Some((id, state, entry.held_bytes(), entry.last_used))
+    /// Every known model, by id.
+    pub fn known(&self, now: Instant) -> impl Iterator<Item = Known<'_>> {
+        let is_known = |(_, entry): &(&ModelId, &Entry)| entry.state != State::Absent;
+        let known = self.entries.iter().filter(is_known);
+        known.map(move |(id, entry)| Known {
+            id,
+            state: state(entry, now),
+            memory: entry.held_bytes(),
+            idle: now.saturating_duration_since(entry.last_used),
+            keep_alive: entry.keep_alive,
+            expires_in: entry
+                .expires_at()
+                .map(|at| at.saturating_duration_since(now)),
+            n_waiting: entry.waiters.len(),
         })
     }
 
-    fn acquire(&mut self, waiter: WaiterId, model: ModelId, now: Instant, out: &mut Vec<Decision>) {
+    /// Where a model stands; `None` of one that is neither here nor on its way.
+    pub fn state(&self, model: &ModelId, now: Instant) -> Option<ModelState> {
+        let entry = self.entries.get(model)?;
+        (entry.state != State::Absent).then(|| state(entry, now))
+    }
+
+    fn acquire(
+        &mut self,
+        (waiter, wish): (WaiterId, Wish),
+        model: ModelId,
+        now: Instant,
+        out: &mut Vec<Decision>,
+    ) {
         if self.closing {
             out.push(Decision::Refuse(waiter, model, Refusal::ShuttingDown)); // 1
             return;
         }
-        let entry = self.entries.entry(model.clone()).or_insert_with(|| Entry {
-            state: State::Absent,
-            waiters: VecDeque::new(),
-            last_used: now,
-            n_failures: 0,
-        });
+        let default = self.keep_alive;
+        let entry = self.entries.entry(model.clone());
+        let entry = entry.or_insert_with(|| Entry::new(now, default));
         entry.last_used = now;
+        entry.keep_alive = wish.keep_alive.unwrap_or(entry.keep_alive);
         match &mut entry.state {
             State::Ready { n_leases, .. } => {
                 *n_leases += 1;
@@ -184,6 +156,7 @@ impl Plan {
             State::Fetching
             | State::Queued { .. }
             | State::Loading { .. }
+            | State::Cancelling { .. }
             | State::Draining { .. } => entry.waiters.push_back(waiter), // 3, 4
             State::Failed { retry_at, reason } if now < *retry_at => {
                 let retry_in = retry_at.saturating_duration_since(now);
@@ -193,10 +166,13 @@ impl Plan {
                 };
                 out.push(Decision::Refuse(waiter, model, refusal)); // 5
             }
+            State::Absent | State::Failed { .. } if !wish.may_load => {
+                out.push(Decision::Refuse(waiter, model, Refusal::NotLoaded)); // 6
+            }
             State::Absent | State::Failed { .. } => {
                 entry.waiters.push_back(waiter);
                 entry.state = State::Fetching;
-                out.push(Decision::Prepare(model)); // 6
+                out.push(Decision::Prepare(model)); // 7
             }
         }
     }
@@ -222,8 +198,14 @@ impl Plan {
         let Some(entry) = self.entries.get_mut(&model) else {
             return;
         };
-        if entry.state != State::Fetching {
-            return;
+        match entry.state {
+            State::Fetching => {}
+            State::Cancelling { .. } => {
+                out.push(Decision::Discard(model.clone()));
+                restart(model, entry, out);
+                return;
+            }
+            _ => return,
         }
         if closing || !ask.least.fits(budget) {
             let refusal = Refusal::NotEnoughMemory {
@@ -244,18 +226,14 @@ impl Plan {
         let Some(entry) = self.entries.get_mut(&model) else {
             return;
         };
-        if !matches!(entry.state, State::Loading { .. }) {
-            return;
-        }
         entry.last_used = now;
-        if closing {
-            entry.state = State::Draining {
-                bytes,
-                n_leases: 0,
-                failure: None,
-            };
-            out.push(Decision::Unload(model));
-            return;
+        match entry.state {
+            State::Loading { .. } if !closing => {}
+            State::Loading { .. } | State::Cancelling { .. } => {
+                leave_at_once(model, entry, bytes, out);
+                return;
+            }
+            _ => return,
         }
         let mut n_leases = 0;
         while let Some(waiter) = entry.waiters.pop_front() {
@@ -273,165 +251,54 @@ impl Plan {
         let Some(entry) = self.entries.get_mut(model) else {
             return;
         };
-        if !matches!(entry.state, State::Fetching | State::Loading { .. }) {
-            return;
-        }
-        entry.n_failures += 1;
-        set_failed(model, entry, reason, now, out);
-    }
-
-    fn released(&mut self, model: ModelId, now: Instant, out: &mut Vec<Decision>) {
-        let Some(entry) = self.entries.get_mut(&model) else {
-            return;
-        };
-        entry.last_used = now;
-        match &mut entry.state {
-            State::Ready { n_leases, .. } => *n_leases = n_leases.saturating_sub(1),
-            State::Draining {
-                n_leases: n_leases @ 1..,
-                ..
-            } => {
-                *n_leases -= 1;
-                if *n_leases == 0 {
-                    out.push(Decision::Unload(model));
-                }
+        match entry.state {
+            State::Fetching | State::Loading { .. } => {
+                entry.n_failures += 1;
+                set_failed(model, entry, reason, now, out);
             }
+            // Called off, as was wanted.
+            State::Cancelling { .. } => restart(model.clone(), entry, out),
             _ => {}
         }
     }
+}
 
-    /// Lets a ready model run out of leases; nobody new gets one.
-    fn drain(
-        &mut self,
-        model: &ModelId,
-        failure: Option<String>,
-        now: Instant,
-        out: &mut Vec<Decision>,
-    ) {
-        let Some(entry) = self.entries.get_mut(model) else {
-            return;
-        };
-        let State::Ready {
-            bytes,
-            n_leases,
-            since,
-        } = entry.state
-        else {
-            return;
-        };
-        if failure.is_some() {
-            let stable = now.saturating_duration_since(since) >= STABLE_AFTER;
-            entry.n_failures = if stable { 1 } else { entry.n_failures + 1 };
-        }
-        entry.state = State::Draining {
-            bytes,
-            n_leases,
-            failure,
-        };
-        if n_leases == 0 {
-            out.push(Decision::Unload(model.clone()));
-        }
-    }
+/// One model as the plan sees it.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    /// Which model.
+    pub id: &'a ModelId,
+    /// Where it stands.
+    pub state: ModelState,
+    /// What it holds of the budget.
+    pub memory: Bytes,
+    /// Since it was last asked for, or given back.
+    pub idle: Duration,
+    /// How long it stays once nobody uses it.
+    pub keep_alive: KeepAlive,
+    /// When it leaves by itself, while nobody uses it.
+    pub expires_in: Option<Duration>,
+    /// Who waits for it.
+    pub n_waiting: usize,
+}
 
-    fn unloaded(&mut self, model: ModelId, now: Instant, out: &mut Vec<Decision>) {
-        let Some(entry) = self.entries.get_mut(&model) else {
-            return;
-        };
-        let State::Draining {
-            n_leases: 0,
-            failure,
-            ..
-        } = &mut entry.state
-        else {
-            return;
-        };
-        if let Some(reason) = failure.take() {
-            set_failed(&model, entry, reason, now, out);
-        } else if entry.waiters.is_empty() {
-            entry.state = State::Absent;
-        } else {
-            entry.state = State::Fetching;
-            out.push(Decision::Prepare(model));
-        }
-    }
-
-    fn shutdown(&mut self, now: Instant, out: &mut Vec<Decision>) {
-        self.closing = true;
-        let models: Vec<ModelId> = self.entries.keys().cloned().collect();
-        for model in models {
-            self.drain(&model, None, now, out);
-            let Some(entry) = self.entries.get_mut(&model) else {
-                continue;
-            };
-            refuse_all(&model, entry, &Refusal::ShuttingDown, out);
-            if matches!(entry.state, State::Queued { .. }) {
-                entry.state = State::Absent;
-                out.push(Decision::Discard(model));
-            }
-        }
-    }
-
-    /// Gives memory to those who queue for it, first come first; evicts the least recently used idle
-    /// models if, and only if, that makes room for the first in the queue.
-    fn admit_queued(&mut self, now: Instant, out: &mut Vec<Decision>) {
-        while let Some((model, ask)) = self.first_queued() {
-            let free = self.budget.saturating_sub(self.held_bytes());
-            if ask.least.fits(free) {
-                let bytes = ask.wanted.min(free);
-                if let Some(entry) = self.entries.get_mut(&model) {
-                    entry.state = State::Loading { bytes };
-                }
-                out.push(Decision::Load(model, bytes));
-                continue;
-            }
-            for idle in self.evict_for(ask.least.saturating_sub(free)) {
-                self.drain(&idle, None, now, out);
-            }
-            return;
-        }
-    }
-
-    fn first_queued(&self) -> Option<(ModelId, Ask)> {
-        let queued = self
-            .entries
-            .iter()
-            .filter_map(|(id, entry)| match entry.state {
-                State::Queued { ask, ticket } => Some((ticket, id, ask)),
-                _ => None,
-            });
-        queued
-            .min_by_key(|(ticket, ..)| *ticket)
-            .map(|(_, id, ask)| (id.clone(), ask))
-    }
-
-    /// Idle models to evict, least recently used first, so that what is `short` becomes free. Models
-    /// that are leaving already count; empty when they suffice, or when nothing would.
-    fn evict_for(&self, short: Bytes) -> Vec<ModelId> {
-        let mut coming = Bytes::default();
-        let mut idle = Vec::new();
-        for (id, entry) in &self.entries {
-            match entry.state {
-                State::Draining { bytes, .. } => coming += bytes,
-                State::Ready {
-                    bytes, n_leases: 0, ..
-                } => idle.push((entry.last_used, id, bytes)),
-                _ => {}
-            }
-        }
-        idle.sort_unstable();
-        let mut evicted = Vec::new();
-        for (_, id, bytes) in idle {
-            // One that holds none of what is still short stays.
-            if bytes.helps(short.saturating_sub(coming)) {
-                coming += bytes;
-                evicted.push(id.clone());
-            }
-        }
-        if short.fits(coming) {
-            evicted
-        } else {
-            Vec::new()
-        }
+/// An entry's state as others see it. Only of one that is not absent.
+fn state(entry: &Entry, now: Instant) -> ModelState {
+    match &entry.state {
+        State::Absent | State::Fetching => ModelState::Fetching,
+        State::Queued { .. } => ModelState::Queued,
+        State::Loading { .. } => ModelState::Loading,
+        State::Ready { n_leases, .. } => ModelState::Ready {
+            n_leases: *n_leases,
+        },
+        State::Cancelling { .. } => ModelState::Draining { n_leases: 0 },
+        State::Draining { n_leases, .. } => ModelState::Draining {
+            n_leases: *n_leases,
+        },
+        State::Failed { retry_at, reason } => ModelState::Failed {
+            reason: reason.clone(),
+            retry_in: retry_at.saturating_duration_since(now),
+        },
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::bytes::Bytes;
+use super::memory::Needs;
 use crate::engine::EngineSnapshot;
+use crate::keep_alive::KeepAlive;
 
 /// The one name a model is known by inside the program: a catalogue id, or the stem of a file
 /// served by its path. Cheap to clone.
@@ -158,10 +160,27 @@ pub struct ModelStatus {
     pub load: Option<LoadStage>,
     /// What it holds of the memory budget.
     pub memory: Bytes,
-    /// Tokens of one sequence at most, while it is ready.
-    pub n_ctx: Option<u32>,
-    /// Time since it was last asked for.
+    /// Time since it was last asked for, or given back.
     pub idle: Duration,
-    /// The engine's counters, while it is ready.
-    pub engine: Option<EngineSnapshot>,
+    /// How long it stays once nobody uses it.
+    pub keep_alive: KeepAlive,
+    /// When it leaves by itself, while nobody uses it.
+    pub expires_in: Option<Duration>,
+    /// Requests that wait for it.
+    pub n_waiting: usize,
+    /// While it is ready.
+    pub ready: Option<ReadyStatus>,
+}
+
+/// A model in memory.
+#[derive(Clone, Debug)]
+pub struct ReadyStatus {
+    /// Tokens of one sequence at most.
+    pub n_ctx: u32,
+    /// What it holds, by purpose.
+    pub needs: Needs,
+    /// What opening, loading and warming up took; fetching is not counted.
+    pub load_time: Duration,
+    /// The engine's counters.
+    pub engine: EngineSnapshot,
 }

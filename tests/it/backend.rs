@@ -89,7 +89,7 @@ async fn until_idle(house: &House) {
     let give_up = Instant::now() + Duration::from_secs(20);
     loop {
         let status = house.pool.status().await.swap_remove(0);
-        let engine = status.engine.unwrap();
+        let engine = status.ready.unwrap().engine;
         let is_free = engine.n_running == 0 && engine.n_free_blocks == engine.n_blocks;
         if is_free && status.state == (ModelState::Ready { n_leases: 0 }) {
             return;
@@ -173,8 +173,9 @@ async fn a_dropped_stream_frees_its_blocks_and_its_lease() {
         .status()
         .await
         .swap_remove(0)
-        .engine
+        .ready
         .unwrap()
+        .engine
         .n_generated_total;
     assert!(generated < 3 * 400, "{generated} tokens for nobody");
 }

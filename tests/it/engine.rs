@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ingle::chat::{FinishReason, Message, Role, Sampling, TokenId, Usage};
 use ingle::engine::{Engine, EngineOptions, EngineSnapshot, Event, GenerateRequest};
 use ingle::gguf::Gguf;
-use ingle::model::{KvType, Limits, Model, ModelConfig, Placement};
+use ingle::model::{KvType, Limits, Model, ModelConfig, Placement, unwatched};
 use ingle::text::{Framing, SpecialTokens, Text, TextOptions};
 use ingle_kernels::{Isa, Team};
 use tokio::sync::mpsc::Receiver;
@@ -38,7 +38,7 @@ fn start(n_blocks: usize, options: EngineOptions) -> Engine {
         limits,
         &Placement::default(),
         team,
-        &mut |_, _| {},
+        &mut unwatched,
     );
     let model = model.unwrap();
     Engine::start(model, "smollm2", options).unwrap()

@@ -12,7 +12,10 @@ const MAX_FUNCTION_LINES: usize = 70;
 /// The floors, lowest first. Modules of one floor do not import each other, except where the
 /// second value allows it.
 const FLOORS: &[(&[&str], bool)] = &[
-    (&["chat", "config", "egress", "telemetry"], true),
+    (
+        &["chat", "config", "egress", "keep_alive", "telemetry"],
+        true,
+    ),
     (&["catalog", "gguf"], false),
     (&["model"], false),
     (&["engine"], false),

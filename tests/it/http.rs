@@ -106,7 +106,7 @@ impl Served {
     /// The engine's figures; the model is in memory.
     async fn engine(&self) -> EngineSnapshot {
         let mut status = self.house.pool.status().await;
-        status.swap_remove(0).engine.unwrap()
+        status.swap_remove(0).ready.unwrap().engine
     }
 
     /// Waits until the engine's figures are as `is` says.

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ingle::gguf::Gguf;
-use ingle::model::{BLOCK_LEN, Batch, Error, Form, KvType, Limits, Model, ModelConfig, Placement};
+use ingle::model::{
+    BLOCK_LEN, Batch, Error, Form, KvType, Limits, Model, ModelConfig, Placement, unwatched,
+};
 use ingle_kernels::{Isa, Team};
 
 use crate::gguf_file::{GgufFile, TinyLlama};
@@ -43,7 +45,7 @@ fn team(n_threads: usize) -> Arc<Team> {
 fn load(gguf: &Gguf, limits: Limits, team: Arc<Team>) -> Result<Model, Error> {
     let config = ModelConfig::from_gguf(gguf)?;
     let placement = Placement::default();
-    Model::load(gguf, &config, limits, &placement, team, &mut |_, _| {})
+    Model::load(gguf, &config, limits, &placement, team, &mut unwatched)
 }
 
 fn open(bytes: Vec<u8>) -> Gguf {
@@ -68,7 +70,7 @@ impl Bench {
     fn for_candle(gguf: &Gguf) -> Self {
         let config = ModelConfig::from_gguf(gguf).unwrap();
         let placement = Placement::on_cpu(Form::ForCandle);
-        let model = Model::load(gguf, &config, LIMITS, &placement, team(1), &mut |_, _| {});
+        let model = Model::load(gguf, &config, LIMITS, &placement, team(1), &mut unwatched);
         Self::of(model.unwrap())
     }
 

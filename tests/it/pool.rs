@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ingle::catalog::{Catalog, Store};
 use ingle::chat::Sampling;
 use ingle::engine::{EngineOptions, Event, GenerateRequest};
+use ingle::keep_alive::KeepAlive;
 use ingle::model::KvType;
 use ingle::pool::{Bytes, Lease, LoadEvent, LoadStage, ModelState, Pool, PoolError, PoolOptions};
 use ingle_kernels::{Isa, Team};
@@ -28,6 +29,9 @@ pub(crate) struct Wish {
     pub(crate) budget_bytes: Option<u64>,
     pub(crate) n_ctx: Option<u32>,
     pub(crate) engine: EngineOptions,
+    pub(crate) keep_alive: KeepAlive,
+    /// A request for a model that is not in memory is refused.
+    pub(crate) loads_nothing: bool,
 }
 
 impl House {
@@ -43,6 +47,8 @@ impl House {
             kv_type: KvType::F16,
             memory_budget_bytes: wish.budget_bytes.or(Some(1 << 32)),
             gpu: None,
+            keep_alive: wish.keep_alive,
+            autoload: !wish.loads_nothing,
             engine: wish.engine,
         });
         Self { pool, folder }

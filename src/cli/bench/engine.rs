@@ -20,7 +20,7 @@ use crate::cli::gpu::{self, Choice};
 use crate::config::Config;
 use crate::engine::EngineOptions;
 use crate::gguf::{Gguf, TensorInfo};
-use crate::model::{Limits, Memory, Model, ModelConfig, Placement};
+use crate::model::{Limits, Memory, Model, ModelConfig, Placement, unwatched};
 use crate::pool::memory::{available_bytes, default_budget};
 
 /// The most that a flag of tokens or sequences takes: more than any model or machine holds.
@@ -234,7 +234,7 @@ fn load(bench: &Bench, placement: &Placement, team: Arc<Team>) -> anyhow::Result
         bench.limits,
         placement,
         team,
-        &mut |_, _| {},
+        &mut unwatched,
     )?;
     let mut driver = Driver::new(model, bench.n_chunk, &bench.blocks)?;
     for point in &bench.points {

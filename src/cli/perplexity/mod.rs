@@ -28,7 +28,7 @@ use super::run::Interrupted;
 use super::session::tell;
 use crate::config::Config;
 use crate::gguf::Gguf;
-use crate::model::{Form, Limits, Memory, Model, ModelConfig, Placement};
+use crate::model::{Form, Limits, Memory, Model, ModelConfig, Placement, unwatched};
 use crate::pool::memory::{available_bytes, default_budget};
 use crate::text::{Text, TextOptions};
 use chunks::Chunks;
@@ -189,7 +189,7 @@ impl Loading<'_> {
             self.limits,
             placement,
             team,
-            &mut |_, _| {},
+            &mut unwatched,
         )?;
         Network::new(model)
     }

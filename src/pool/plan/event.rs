@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::keep_alive::KeepAlive;
 use crate::pool::bytes::Bytes;
 use crate::pool::status::ModelId;
 
@@ -18,6 +19,24 @@ pub struct Ask {
     pub wanted: Bytes,
 }
 
+/// What whoever asks for a model says beside its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// How long it shall stay once nobody uses it; `None` leaves that as it is.
+    pub keep_alive: Option<KeepAlive>,
+    /// Whether it may be loaded for this.
+    pub may_load: bool,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            keep_alive: None,
+            may_load: true,
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -27,6 +46,8 @@ pub enum Event {
         waiter: WaiterId,
         /// Which.
         model: ModelId,
+        /// How.
+        wish: Wish,
     },
     /// A waiter left without an answer.
     Cancelled(WaiterId),
@@ -40,8 +61,12 @@ pub enum Event {
     Released(ModelId),
     /// A ready model's engine stopped by itself, for the reason given.
     EngineFailed(ModelId, String),
-    /// Somebody wants a model out of memory.
+    /// Somebody wants a model out of memory, or its load called off, or its failure forgotten.
     Unload(ModelId),
+    /// A model shall stay so long once nobody uses it.
+    Keep(ModelId, KeepAlive),
+    /// Time went by; due at [`Plan::next_expiry`](super::Plan::next_expiry).
+    Tick,
     /// A model's memory is free again.
     Unloaded(ModelId),
     /// No more leases.
@@ -55,6 +80,8 @@ pub enum Decision {
     Prepare(ModelId),
     /// Load what was prepared, within so many bytes.
     Load(ModelId, Bytes),
+    /// End what is under way for it, the sooner the better; its end is told as that of any.
+    Cancel(ModelId),
     /// Drop what was prepared.
     Discard(ModelId),
     /// Give the waiter a lease.
@@ -75,6 +102,19 @@ pub enum Refusal {
         /// What all models together may hold.
         budget: Bytes,
     },
+    /// It does not fit beside models that are pinned.
+    PinnedInTheWay {
+        /// What it needs at least.
+        least: Bytes,
+        /// What they leave of the budget.
+        free: Bytes,
+        /// Which they are.
+        pinned: Vec<ModelId>,
+    },
+    /// It is not in memory, and was not to be loaded for this.
+    NotLoaded,
+    /// Somebody called the load off.
+    Cancelled,
     /// The last load, or the engine, failed.
     Failed {
         /// Why.

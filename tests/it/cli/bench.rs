@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::process::Stdio;
 
 use ingle::gguf::{Gguf, TensorType};
-use ingle::model::{Batch, Limits, Model, ModelConfig, Placement};
+use ingle::model::{Batch, Limits, Model, ModelConfig, Placement, unwatched};
 use ingle_kernels::{Isa, Team};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn logits(gguf: &Gguf) -> Vec<f32> {
         limits,
         &Placement::default(),
         team,
-        &mut |_, _| {},
+        &mut unwatched,
     )
     .unwrap();
     let batch = Batch {

@@ -123,7 +123,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
     loop {
         let status = served.house.pool.status().await;
         let ended = status.first().is_some_and(|model| {
-            let engine = model.engine.as_ref();
+            let engine = model.ready.as_ref().map(|ready| &ready.engine);
             engine.is_some_and(|engine| engine.n_cancelled_total == 1)
                 && model.state == (ModelState::Ready { n_leases: 0 })
         });

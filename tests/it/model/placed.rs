@@ -2,7 +2,7 @@
 //! between it and our kernels, as they are where a GPU's memory is short.
 
 use ingle::gguf::Gguf;
-use ingle::model::{Device, Error, KvType, Limits, Model, ModelConfig, Placement};
+use ingle::model::{Device, Error, KvType, Limits, Model, ModelConfig, Placement, unwatched};
 
 use super::{Bench, LIMITS, best, cosine, open, team, tokens};
 use crate::fixtures;
@@ -22,7 +22,7 @@ fn load(gguf: &Gguf, limits: Limits, n_device_layers: usize) -> Result<Model, Er
         n_device_layers,
         ..Placement::default()
     };
-    Model::load(gguf, &config, limits, &placement, team(1), &mut |_, _| {})
+    Model::load(gguf, &config, limits, &placement, team(1), &mut unwatched)
 }
 
 /// Holds every split of a network of floats to the network on our kernels.

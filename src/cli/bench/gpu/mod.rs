@@ -17,7 +17,7 @@ use crate::cli::app;
 use crate::cli::gpu::Choice;
 use crate::config::Config;
 use crate::gguf::Gguf;
-use crate::model::{Form, Gpu, KvType, Limits, Model, ModelConfig, Placement};
+use crate::model::{Form, Gpu, KvType, Limits, Model, ModelConfig, Placement, unwatched};
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct GpuArgs {
@@ -49,7 +49,7 @@ impl Ground {
     fn load(&self, limits: Limits, placement: &Placement) -> Result<Model, crate::model::Error> {
         let team = Arc::clone(&self.team);
         let (gguf, config) = (&self.gguf, &self.config);
-        Model::load(gguf, config, limits, placement, team, &mut |_, _| {})
+        Model::load(gguf, config, limits, placement, team, &mut unwatched)
     }
 
     /// The last `n_device_layers` on the GPU.
