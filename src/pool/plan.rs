@@ -334,6 +334,8 @@ fn back_off(n_failures: u32) -> Duration {
 }
 
 #[cfg(test)]
+mod stay;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod walk;
