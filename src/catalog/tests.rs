@@ -35,6 +35,7 @@ fn every_built_in_manifest_parses_and_names_are_unique() {
         ("codellama-7b", "codellama-7b-instruct"),
         ("codellama:7b", "codellama-7b-instruct"),
         ("codellama-13b", "codellama-13b-instruct"),
+        ("all-minilm", "all-minilm-l6-v2"),
     ] {
         assert_eq!(catalog.find(alias).unwrap().id, id);
     }
@@ -99,6 +100,70 @@ fn complaint(text: &str) -> String {
     let error = Catalog::load(Some(folder.path())).unwrap_err().to_string();
     assert!(error.contains("tiny.toml"), "names the file: {error}");
     error
+}
+
+#[test]
+fn a_model_of_several_files_is_listed_file_by_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let sha256 = "0".repeat(64);
+    let text = format!(
+        "id = \"tiny\"\nkind = \"embedding\"\n[[sources]]\nhub.repo = 'a/b'\nhub.revision = 'main'\n\
+         hub.files = [{{ file = 'q/t-00001-of-00002.gguf' }},\n\
+                      {{ file = 'q/t-00002-of-00002.gguf', sha256 = '{sha256}' }}]\n\
+         [[sources]]\npackage.name = 'p'\npackage.version = '1'\n\
+         package.members = [{{ member = 'p/m.safetensors', name = 'x/m.safetensors', \
+                               sha256 = '{sha256}', size_bytes = 4 }}]\n"
+    );
+    write(folder.path(), "tiny.toml", &text);
+    let catalog = Catalog::load(Some(folder.path())).unwrap();
+    let tiny = catalog.find("tiny").unwrap();
+    assert_eq!(tiny.kind, Kind::Embedding);
+    let shown: Vec<String> = tiny.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["hub a/b@main, 2 files", "package p 1, p/m.safetensors"]
+    );
+    let names = |source: &Source| {
+        let files = source.declared();
+        files
+            .iter()
+            .map(|file| file.name.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&tiny.sources[0]),
+        ["t-00001-of-00002.gguf", "t-00002-of-00002.gguf"]
+    );
+    assert_eq!(names(&tiny.sources[1]), ["x/m.safetensors"]);
+    for (from, to, expected) in [
+        (
+            "hub.files",
+            "hub.file = 'a.gguf'\nhub.files",
+            "sources[0]: a hub source has either",
+        ),
+        ("t-00002-of", "t-00001-of", "same name"),
+        (
+            "name = 'x/",
+            "name = '../",
+            "'../m.safetensors\"".trim_start_matches('\''),
+        ),
+        ("size_bytes = 4", "colour = 4", "colour"),
+        (
+            "m.safetensors', sha",
+            "m.json', sha",
+            "sources[1]: none of its files",
+        ),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        let said = complaint(&changed);
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+    assert!(complaint(&text.replace("file = 'q/", "file = 'q/../q/")).contains("without `..`"));
+    let missing = "id = \"tiny\"\n[[sources]]\nhub.repo = 'a/b'\nhub.revision = 'main'\n";
+    assert!(complaint(missing).contains("a hub source has either"));
+    let other = format!("{missing}hub.file = 'model.safetensors'\n");
+    assert!(complaint(&other).contains("list several as hub.files"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod broken;
 mod hub;
+mod many;
 mod package;
 mod server;
 

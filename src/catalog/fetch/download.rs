@@ -32,10 +32,34 @@ pub(super) struct Wanted {
     pub(super) size_bytes: Option<u64>,
 }
 
+/// Gets a file and verifies it; gives where it lies and its length.
+///
+/// Errors: as the last try's, or its bytes are others.
+pub(super) async fn download_verified(
+    fetcher: &Fetcher<'_>,
+    http: &Http,
+    wanted: &Wanted,
+) -> Result<(PathBuf, u64), FetchError> {
+    let had_begun = fetcher.workplace.part(wanted.sha256).exists();
+    let path = download(fetcher, http, wanted).await?;
+    let path = match fetcher.verify(path, wanted.sha256).await {
+        // What an earlier try left may have been the spoilt part: the whole once more.
+        Err(error @ FetchError::WrongChecksum { .. }) if had_begun => {
+            let reason = error.to_string();
+            fetcher.progress.event(FetchEvent::Retrying { reason });
+            let path = download(fetcher, http, wanted).await?;
+            fetcher.verify(path, wanted.sha256).await?
+        }
+        verified => verified?,
+    };
+    let meta = fs::metadata(&path).map_err(|error| FetchError::io("reading", &path, error))?;
+    Ok((path, meta.len()))
+}
+
 /// Gets all bytes of a file. They are not verified yet.
 ///
 /// Errors: as the last try's. The partial file stays, unless it is longer than the file.
-pub(super) async fn download(
+async fn download(
     fetcher: &Fetcher<'_>,
     http: &Http,
     wanted: &Wanted,

@@ -86,6 +86,17 @@ pub enum FetchError {
         /// The lock file.
         pins: PathBuf,
     },
+    /// The hub's repository changed between two files of one model.
+    #[error(
+        "the repository moved from commit {before} to {now} while its files were looked up: fetch \
+         it again"
+    )]
+    Moved {
+        /// What the first file was from.
+        before: String,
+        /// What a later file is from.
+        now: String,
+    },
     /// The file has another length than stated.
     #[error("the file is {got} bytes long, {expected} were stated")]
     Length {

@@ -11,7 +11,7 @@ use reqwest::header::{
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::catalog::checked::{Revision, Sha256};
-use crate::catalog::manifest::HubFile;
+use crate::catalog::manifest::{HubFile, HubSource};
 use crate::egress::ModelFetch;
 
 use super::error::FetchError;
@@ -77,13 +77,13 @@ impl Http {
     }
 
     /// Where the hub has a file.
-    pub(super) fn address(&self, file: &HubFile) -> Url {
+    pub(super) fn address(&self, hub: &HubSource, file: &HubFile) -> Url {
         let mut url = self.endpoint.clone();
         // Fails only for addresses without a host, which `new` refuses.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty()
-                .extend(file.repo.as_str().split('/'))
-                .extend(["resolve", file.revision.as_str()])
+                .extend(hub.repo.as_str().split('/'))
+                .extend(["resolve", hub.revision.as_str()])
                 .extend(file.file.as_str().split('/'));
         }
         url

