@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::keep_alive::KeepAlive;
+
 /// A token of a model's vocabulary.
 pub type TokenId = u32;
 
@@ -119,6 +121,8 @@ pub struct ChatRequest {
     pub max_new_tokens: Option<u32>,
     /// Texts that end the answer and are not part of it.
     pub stop: Vec<String>,
+    /// How long the model stays in memory afterwards; absent: as it was told before.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 /// A piece of an answer.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::chat::{ChatDelta, ChatRequest, FinishReason, Message, TokenId, Usage};
 use crate::engine::{Event, GenerateRequest, SubmitError};
-use crate::pool::{Lease, ModelInfo, Pool, PoolError};
+use crate::pool::{Lease, ModelEntry, Pool, PoolError, Wish};
 use crate::text::{self, Detokenizer, StopMatcher, StopProgress};
 
 use super::{BackendError, BackendErrorKind, ChatStream, Deadline};
@@ -34,8 +34,10 @@ impl LocalBackend {
     }
 
     /// Models that can be asked for without fetching: installed, or served by path.
-    pub async fn models(&self) -> Vec<ModelInfo> {
-        self.pool.models().await
+    pub async fn models(&self) -> Vec<ModelEntry> {
+        let mut models = self.pool.models().await;
+        models.retain(|model| model.file.is_some());
+        models
     }
 
     /// Answers `request`; `Ok` once it is queued in the engine. The stream holds the model in memory
@@ -50,7 +52,12 @@ impl LocalBackend {
     ) -> Result<ChatStream, BackendError> {
         let stop =
             StopMatcher::new(request.stop.clone()).map_err(|error| invalid("stop", &error))?;
-        let lease = self.pool.acquire(&request.model, deadline).await?;
+        let wish = Wish {
+            keep_alive: request.keep_alive,
+            ..self.pool.wish()
+        };
+        let lease = self.pool.acquire_with(&request.model, wish, deadline);
+        let lease = lease.await?;
         let (lease, prompt) = encode(lease, request.messages.clone()).await?;
         let n_prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let events = lease.engine.submit(GenerateRequest {
@@ -233,7 +240,8 @@ impl From<PoolError> for BackendError {
             PoolError::Cancelled { .. } => BackendErrorKind::LoadFailed {
                 retry_after: Some(RETRY_WHEN_BUSY),
             },
-            PoolError::File { .. } => BackendErrorKind::Failed,
+            PoolError::Fetch { .. } => BackendErrorKind::LoadFailed { retry_after: None },
+            PoolError::File { .. } => BackendErrorKind::InvalidRequest { param: "model" },
             PoolError::ShuttingDown => BackendErrorKind::ShuttingDown,
         };
         Self::new(kind, error.to_string())

@@ -100,10 +100,25 @@ impl Catalog {
         self.names
             .get(plain)
             .and_then(|&idx| self.manifests.get(idx))
-            .ok_or_else(|| Error::Unknown {
-                name: name.to_owned(),
-                near: self.near(plain),
-            })
+            .ok_or_else(|| self.unknown(name, []))
+    }
+
+    /// The error about a name that nothing has, with names that are close: the catalogue's, and `others`
+    /// that whoever asks knows besides.
+    pub fn unknown<'a>(&'a self, name: &str, others: impl IntoIterator<Item = &'a str>) -> Error {
+        let folded = name.to_ascii_lowercase();
+        let known = self.names.keys().map(String::as_str).chain(others);
+        let close = names::closest(&folded, known);
+        let near = if close.is_empty() {
+            let ids = self.manifests.iter().map(|manifest| manifest.id.clone());
+            Near::All(ids.collect())
+        } else {
+            Near::Names(close.into_iter().map(str::to_owned).collect())
+        };
+        Error::Unknown {
+            name: name.to_owned(),
+            near,
+        }
     }
 
     /// The model that is used where none is named.
@@ -117,19 +132,6 @@ impl Catalog {
     /// All models, by id.
     pub fn manifests(&self) -> &[Manifest] {
         &self.manifests
-    }
-
-    fn near(&self, name: &str) -> Near {
-        let close = names::closest(name, self.names.keys().map(String::as_str));
-        if close.is_empty() {
-            return Near::All(
-                self.manifests
-                    .iter()
-                    .map(|manifest| manifest.id.clone())
-                    .collect(),
-            );
-        }
-        Near::Names(close.into_iter().map(str::to_owned).collect())
     }
 }
 

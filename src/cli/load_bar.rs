@@ -19,7 +19,7 @@ pub(super) async fn show(mut events: Receiver<LoadEvent>, model: ModelId) {
             Ok(_) | Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return,
         };
-        let is_last = matches!(stage, LoadStage::Ready | LoadStage::Failed { .. });
+        let is_last = stage.is_last();
         for event in shown.events(stage) {
             bar.event(event);
         }

@@ -9,11 +9,14 @@ mod hand_over;
 mod inspect;
 mod load_bar;
 mod models;
+mod node;
 mod perplexity;
 mod remote;
 mod run;
+mod running;
 mod serve;
 mod session;
+mod table;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -89,6 +92,28 @@ enum Verb {
         /// A name of the catalogue.
         model: String,
     },
+    /// List the models in the running Ingle's memory.
+    Ps {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Load a model into the running Ingle's memory.
+    Load(node::LoadArgs),
+    /// Take a model out of the running Ingle's memory, or call its load off.
+    #[command(alias = "stop")]
+    Unload {
+        /// A name of the catalogue, or of a file the server was started with.
+        model: String,
+    },
+    /// Show what a model is and how much memory it asks for.
+    Info {
+        /// A name of the catalogue, or a GGUF file.
+        model: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the metadata, kinds and shapes of a GGUF file.
     Inspect {
         /// The file; of a sharded model, the first.
@@ -112,7 +137,7 @@ impl Verb {
         match self {
             Self::Run(_) | Self::Serve(_) | Self::Perplexity(_) | Self::Gpu => true,
             Self::Bench(verb) => verb.computes(),
-            Self::Pull { .. } | Self::List | Self::Rm { .. } | Self::Inspect { .. } => false,
+            _ => false,
         }
     }
 }
@@ -248,7 +273,14 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
             let (catalog, store) = app::library(&config)?;
             models::list(&catalog, &store, &mut io::stdout())
         }
+        Verb::Ps { json } => node::ps(&config, json, &mut io::stdout()).await,
+        Verb::Load(args) => node::load(&args, &config, &mut io::stdout()).await,
+        Verb::Unload { model } => node::unload(&model, &config, &mut io::stdout()).await,
+        Verb::Info { model, json } => node::info(&model, json, &config, &mut io::stdout()).await,
         Verb::Rm { model } => {
+            if let Some(freed) = node::remove(&model, &config).await? {
+                return models::say_removed(&model, freed, &mut io::stdout());
+            }
             let (catalog, store) = app::library(&config)?;
             models::rm(&model, &catalog, &store, &mut io::stdout())
         }

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use indicatif::DecimalBytes;
 
+use super::table;
 use crate::catalog::{Catalog, InstalledModel, Manifest, Progress, Store};
 use crate::egress::Egress;
 
@@ -61,7 +62,7 @@ pub(crate) fn list(catalog: &Catalog, store: &Store, out: &mut dyn Write) -> any
             model.source,
         ]);
     }
-    write_table(&rows, out)
+    Ok(table::write(&rows, out)?)
 }
 
 /// Removes a model's file from the store.
@@ -89,6 +90,13 @@ pub(crate) fn rm(
         }
     };
     let freed = store.remove(&id)?;
+    say_removed(&id, freed, out)
+}
+
+/// Says that a model's file is gone.
+///
+/// Errors: `out` does not take more.
+pub(crate) fn say_removed(id: &str, freed: u64, out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(out, "removed {id}, {} are free again", size(freed))?;
     Ok(())
 }
@@ -129,23 +137,6 @@ fn first_source(manifest: &Manifest) -> String {
 
 fn size(n_bytes: u64) -> String {
     DecimalBytes(n_bytes).to_string()
-}
-
-fn write_table(rows: &[[String; 4]], out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut widths = [0; 4];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

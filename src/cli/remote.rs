@@ -1,27 +1,19 @@
 //! A running Ingle, asked over HTTP instead of loading a model twice.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow};
 use futures_util::{StreamExt, stream};
+use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::running::{Lines, Running, error_message, path_part};
 use crate::backend::{BackendError, BackendErrorKind, ChatStream};
 use crate::chat::{ChatDelta, ChatRequest, FinishReason, Usage};
-use crate::config;
-use crate::http::OWNED_BY;
-
-/// A running Ingle on this machine answers at once.
-const FIND_MOST: Duration = Duration::from_millis(500);
 
 /// A running Ingle and the model it serves.
 pub(super) struct Remote {
-    client: reqwest::Client,
-    /// `http://HOST:PORT/v1`.
-    base: String,
-    key: Option<String>,
+    running: Running,
     model: String,
 }
 
@@ -29,31 +21,15 @@ impl Remote {
     /// Looks for a running Ingle at `listen` that has the model called `name`. A path is never looked
     /// for: another file may have the same stem.
     pub(super) async fn find(listen: SocketAddr, name: &str) -> Option<Self> {
-        let is_name =
-            |character: char| character.is_ascii_alphanumeric() || "-_.:".contains(character);
         let is_file = Path::new(name)
             .extension()
             .is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
-        if is_file || !name.chars().all(is_name) || listen.port() == 0 {
-            return None;
-        }
-        // Plain HTTP only, but the client wants one all the same; an error says there is one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().ok()?;
-        let mut remote = Self {
-            client,
-            base: format!("http://{}/v1", reachable(listen)),
-            key: config::variable("INGLE_API_KEY"),
-            model: String::new(),
-        };
-        let path = format!("models/{name}");
-        let found = tokio::time::timeout(FIND_MOST, remote.get(&path)).await;
-        let found = found.ok()?.ok()?;
-        if found["owned_by"] != OWNED_BY {
-            return None;
-        }
-        found["id"].as_str()?.clone_into(&mut remote.model);
-        Some(remote)
+        let name = path_part(name).filter(|_| !is_file)?;
+        let running = Running::find(listen).await?;
+        let path = format!("/v1/models/{name}");
+        let found = running.json(Method::GET, &path).await.ok()?;
+        let model = found["id"].as_str()?.to_owned();
+        Some(Self { running, model })
     }
 
     /// The model's id there.
@@ -61,40 +37,12 @@ impl Remote {
         &self.model
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let request = self.client.get(format!("{}/{path}", self.base));
-        let answer = self.with_key(request).send().await?.error_for_status()?;
-        Ok(serde_json::from_slice(&answer.bytes().await?)?)
-    }
-
-    fn with_key(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
-    }
-
     /// Asks for an answer.
     pub(super) async fn chat(&self, request: &ChatRequest) -> anyhow::Result<ChatStream> {
-        let url = format!("{}/chat/completions", self.base);
-        let post = self.client.post(&url).json(&body(request));
-        let answer = self.with_key(post).send().await;
-        let answer =
-            answer.with_context(|| format!("asking the running Ingle at {}", self.base))?;
-        if !answer.status().is_success() {
-            let status = answer.status();
-            let bytes = answer.bytes().await.unwrap_or_default();
-            let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            let message = body["error"]["message"].as_str().map(str::to_owned);
-            let message = message.unwrap_or_else(|| format!("status {status}"));
-            return Err(anyhow!("the running Ingle at {}: {message}", self.base));
-        }
-        let lines = Lines {
-            answer,
-            buffer: Vec::new(),
-        };
+        let post = self.running.request(Method::POST, "/v1/chat/completions");
+        let answer = self.running.send(post.json(&body(request))).await?;
         let reader = Reader {
-            lines,
+            lines: Lines::new(answer),
             reason: None,
             done: false,
         };
@@ -104,16 +52,6 @@ impl Remote {
         })
         .boxed())
     }
-}
-
-/// The address a client on this machine uses for where a server listens.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 fn body(request: &ChatRequest) -> Value {
@@ -136,28 +74,6 @@ fn body(request: &ChatRequest) -> Value {
         "stream": true,
         "stream_options": {"include_usage": true},
     })
-}
-
-/// The lines of a response.
-struct Lines {
-    answer: reqwest::Response,
-    buffer: Vec<u8>,
-}
-
-impl Lines {
-    async fn next(&mut self) -> reqwest::Result<Option<Vec<u8>>> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
-                line.truncate(end);
-                return Ok(Some(line));
-            }
-            match self.answer.chunk().await? {
-                Some(chunk) => self.buffer.extend_from_slice(&chunk),
-                None => return Ok(None),
-            }
-        }
-    }
 }
 
 /// Turns a stream of chunks into deltas.
@@ -195,8 +111,8 @@ impl Reader {
     }
 
     fn delta(&mut self, chunk: &Value) -> Option<Result<ChatDelta, BackendError>> {
-        if let Some(message) = chunk["error"]["message"].as_str() {
-            return Some(Err(self.fail(message)));
+        if let Some(message) = error_message(chunk) {
+            return Some(Err(self.fail(&message)));
         }
         let choice = &chunk["choices"][0];
         match choice["finish_reason"].as_str() {

@@ -59,6 +59,7 @@ impl Session {
                 sampling: Sampling::default(),
                 max_new_tokens: None,
                 stop: Vec::new(),
+                keep_alive: None,
             },
             verbose,
         })

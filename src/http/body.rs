@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::AppState;
 use super::error::ApiError;
@@ -12,6 +12,24 @@ use super::limits::Limits;
 
 /// A request's body, parsed.
 pub(super) struct JsonBody(pub(super) Value);
+
+/// A request's body, parsed; an empty object where there is none.
+pub(super) struct OptionalJsonBody(pub(super) Value);
+
+impl FromRequest<AppState> for OptionalJsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, ApiError> {
+        let headers = request.headers();
+        let length = headers.get(header::CONTENT_LENGTH);
+        let is_none = length.is_none_or(|length| length == "0");
+        if is_none && !headers.contains_key(header::TRANSFER_ENCODING) {
+            return Ok(Self(json!({})));
+        }
+        let JsonBody(value) = JsonBody::from_request(request, state).await?;
+        Ok(Self(value))
+    }
+}
 
 impl FromRequest<AppState> for JsonBody {
     type Rejection = ApiError;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::auth::Refusal;
 use crate::backend::{BackendError, BackendErrorKind};
+use crate::pool::PoolError;
 
 /// An answer that is an error: `{"error": {message, type, param, code}}`.
 #[derive(Clone, Debug)]
@@ -117,6 +118,12 @@ impl From<Refusal> for ApiError {
             code: Some(code),
             ..Self::new(status, message)
         }
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        BackendError::from(error).into()
     }
 }
 

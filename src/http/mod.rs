@@ -1,10 +1,12 @@
 //! F8: the wire. Dialects are pure conversions to and from `chat`; everything else here is about
 //! strangers on a socket: keys, limits, time.
 
+mod admin;
 mod auth;
 mod body;
 mod connection;
 mod error;
+mod fields;
 mod health;
 mod limits;
 mod measure;
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
+pub use admin::description;
 pub use auth::{ApiKeys, KeysError};
 pub use limits::Limits;
 
@@ -38,8 +41,10 @@ use crate::telemetry::names;
 use auth::Door;
 use error::ApiError;
 
-/// Whose models these are; `ingle run` knows a running Ingle by it.
+/// Whose models these are.
 pub const OWNED_BY: &str = "ingle";
+/// The `server` header of every answer: who looks for a running Ingle knows it by this.
+pub const SERVER: &str = concat!("ingle/", env!("CARGO_PKG_VERSION"));
 /// How often what was recorded is put in order, whether or not anybody asks for it.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -170,6 +175,14 @@ fn router(state: AppState) -> Router {
         .route("/v1/chat/completions", post(openai::chat::completions))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{id}", get(openai::models::one))
+        .route("/api/models", get(admin::models::list))
+        .route(
+            "/api/models/{name}",
+            get(admin::models::one).delete(admin::models::remove),
+        )
+        .route("/api/models/{name}/load", post(admin::work::load))
+        .route("/api/models/{name}/unload", post(admin::work::unload))
+        .route("/api/models/{name}/pull", post(admin::work::pull))
         .route("/metrics", get(metrics::render))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));
@@ -212,8 +225,10 @@ async fn record(request: Request, next: Next) -> Response {
     ::metrics::counter!(names::HTTP_REQUESTS, &labels).increment(1);
     let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
     tracing::debug!(%id, %method, route, status = status.as_u16(), milliseconds, "answered");
+    let headers = response.headers_mut();
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", id);
+        headers.insert("x-request-id", id);
     }
     response
 }

@@ -67,6 +67,14 @@ pub enum PoolError {
         /// The model asked for.
         model: ModelId,
     },
+    /// No source gave the file, or none may be asked.
+    #[error("{model} was not fetched: {reason}")]
+    Fetch {
+        /// The model asked for.
+        model: ModelId,
+        /// One sentence.
+        reason: String,
+    },
     /// The file of a model cannot be described, or removed.
     #[error("{model}: {reason}")]
     File {

@@ -3,14 +3,14 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingle_kernels::Team;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{self, FetchEvent, Manifest, Progress};
+use crate::catalog::{self, Manifest, Progress};
 use crate::chat::Sampling;
 use crate::egress::ModelFetch;
 use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
@@ -25,7 +25,7 @@ use super::gpu::GpuPlace;
 use super::memory::{CONTEXTS_WANTED, Needs, Size, block_counts, blocks_within};
 use super::names::{Names, Target};
 use super::plan::Ask;
-use super::report::Reporter;
+use super::report::{FetchProgress, Reporter};
 use super::status::{LoadStage, ModelId};
 
 /// Tokens of one sequence at most, unless the configuration or the catalogue says otherwise.
@@ -163,10 +163,7 @@ impl Loader {
         let (path, text, n_ctx_default) = match self.names.target(&id)? {
             Target::File(path) => (path, TextOptions::default(), None),
             Target::Catalog(manifest) => {
-                let path = match self.names.store().installed(&manifest) {
-                    Some(path) => path,
-                    None => self.fetch(&manifest, &reporter).await?,
-                };
+                let path = self.fetch(&manifest, &reporter).await?;
                 (path, text_options(&manifest), manifest.context_default)
             }
         };
@@ -182,13 +179,22 @@ impl Loader {
         manifest: &Manifest,
         reporter: &Arc<Reporter>,
     ) -> Result<PathBuf, LoadError> {
+        let progress = FetchProgress::new(|stage| reporter.tell(stage));
+        self.fetch_file(manifest, &progress).await
+    }
+
+    /// The model's file, fetched unless it is here.
+    pub(super) async fn fetch_file(
+        &self,
+        manifest: &Manifest,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, LoadError> {
+        let store = self.names.store();
+        if let Some(path) = store.installed(manifest) {
+            return Ok(path);
+        }
         let permit = self.fetch_permit.as_ref().ok_or(LoadError::Offline)?;
-        let progress = FetchProgress::new(Arc::clone(reporter));
-        Ok(self
-            .names
-            .store()
-            .fetch(manifest, permit, &progress)
-            .await?)
+        Ok(store.fetch(manifest, permit, progress).await?)
     }
 
     fn open(
@@ -201,17 +207,12 @@ impl Loader {
         let begun = Instant::now();
         let gguf = Gguf::open(path)?;
         let config = ModelConfig::from_gguf(&gguf)?;
-        let n_ctx = self
-            .n_ctx
-            .or(n_ctx_default)
-            .unwrap_or(N_CTX_DEFAULT)
-            .min(config.context_length);
+        let n_ctx = self.n_ctx(&config, n_ctx_default);
         let (least, _) = block_counts(n_ctx, BLOCK_LEN, 1);
-        let n_device_layers = self.gpu.as_ref().map_or(0, |gpu| {
-            gpu.n_layers(config.n_layers, |n_layers| {
-                let size = self.size(&gguf, &config, least, n_layers);
-                size.needs.total().device
-            })
+        let size =
+            |n_blocks, n_layers| self.size(&gguf, &config, (n_blocks, self.kv_type), n_layers);
+        let n_device_layers = self.n_device_layers(&config, |n_layers| {
+            size(least, n_layers).needs.total().device
         });
         // A GPU computes many requests at once, and has the memory for them or is small anyway.
         let n_contexts = if n_device_layers > 0 {
@@ -220,8 +221,7 @@ impl Loader {
             CONTEXTS_WANTED
         };
         let (_, wanted) = block_counts(n_ctx, BLOCK_LEN, n_contexts);
-        let least = self.size(&gguf, &config, least, n_device_layers);
-        let wanted = self.size(&gguf, &config, wanted, n_device_layers);
+        let (least, wanted) = (size(least, n_device_layers), size(wanted, n_device_layers));
         let opening_took = begun.elapsed();
         Ok(Prepared {
             id,
@@ -236,15 +236,44 @@ impl Loader {
         })
     }
 
-    /// What the model needs with `n_blocks` of KV cache and so many layers on the GPU.
-    fn size(
+    /// Tokens of one sequence at most.
+    pub(super) fn n_ctx(&self, config: &ModelConfig, n_ctx_default: Option<u32>) -> u32 {
+        let n_ctx = self.n_ctx.or(n_ctx_default).unwrap_or(N_CTX_DEFAULT);
+        n_ctx.min(config.context_length)
+    }
+
+    /// The form of keys and values.
+    pub(super) fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Which names there are.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// How many of the last layers go to the GPU, where so many take so many bytes of its memory.
+    pub(super) fn n_device_layers(
+        &self,
+        config: &ModelConfig,
+        device_bytes: impl Fn(usize) -> u64,
+    ) -> usize {
+        let gpu = self.gpu.as_ref();
+        gpu.map_or(0, |gpu| gpu.n_layers(config.n_layers, device_bytes))
+    }
+
+    /// What the model needs with a cache of so many blocks of that form, and so many layers on the GPU.
+    pub(super) fn size(
         &self,
         gguf: &Gguf,
         config: &ModelConfig,
-        n_blocks: usize,
+        (n_blocks, kv_type): (usize, KvType),
         n_device_layers: usize,
     ) -> Size {
-        let limits = self.limits(n_blocks);
+        let limits = Limits {
+            kv_type,
+            ..self.limits(n_blocks)
+        };
         let (host, device) = Memory::estimate_split(gguf, config, &limits, n_device_layers);
         let is_unified = self.gpu.as_ref().is_some_and(|gpu| gpu.is_unified());
         let both = |host: u64, device: u64| {
@@ -314,7 +343,8 @@ impl Loader {
             opening_took,
         } = prepared;
         let n_blocks = blocks_within(least, wanted, granted);
-        let memory = self.size(&gguf, &config, n_blocks, n_device_layers).needs;
+        let cache = (n_blocks, self.kv_type);
+        let memory = self.size(&gguf, &config, cache, n_device_layers).needs;
         let placement = self.placement(n_device_layers)?;
         let mut progress = |done_bytes, total_bytes| {
             reporter.tell(LoadStage::Weights {
@@ -407,64 +437,4 @@ pub(super) fn panicked(error: JoinError) -> LoadError {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     LoadError::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
-}
-
-/// Passes the catalogue's events on as stages of the load.
-struct FetchProgress {
-    reporter: Arc<Reporter>,
-    source: Mutex<String>,
-}
-
-impl FetchProgress {
-    fn new(reporter: Arc<Reporter>) -> Self {
-        Self {
-            reporter,
-            source: Mutex::default(),
-        }
-    }
-}
-
-impl Progress for FetchProgress {
-    fn event(&self, event: FetchEvent) {
-        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reporter.tell(match event {
-            FetchEvent::Waiting => LoadStage::Fetching {
-                source: "another download of it".to_owned(),
-                done_bytes: 0,
-                total_bytes: None,
-            },
-            FetchEvent::Retrying { reason } => LoadStage::SourceFailed {
-                source: source.clone(),
-                reason,
-                next: Some(source.clone()),
-            },
-            FetchEvent::Started {
-                source: name,
-                total,
-            } => {
-                source.clone_from(&name);
-                LoadStage::Fetching {
-                    source: name,
-                    done_bytes: 0,
-                    total_bytes: total,
-                }
-            }
-            FetchEvent::Bytes { done, total } => LoadStage::Fetching {
-                source: source.clone(),
-                done_bytes: done,
-                total_bytes: total,
-            },
-            FetchEvent::Failed {
-                source,
-                reason,
-                next,
-            } => LoadStage::SourceFailed {
-                source,
-                reason,
-                next,
-            },
-            FetchEvent::Verifying => LoadStage::Verifying,
-            FetchEvent::Done => LoadStage::Opening,
-        });
-    }
 }

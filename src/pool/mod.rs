@@ -3,9 +3,11 @@
 
 mod actor;
 mod bytes;
+mod describe;
 mod error;
 mod gpu;
 mod lease;
+mod library;
 mod loader;
 pub mod memory;
 mod names;
@@ -32,13 +34,16 @@ use loader::Loader;
 use names::Names;
 
 pub use bytes::Bytes;
+pub use describe::{Description, FileDescription, Requirement};
 pub use error::PoolError;
 pub use gpu::{GpuOptions, GpuStatus};
 pub use lease::Lease;
 pub use loader::{LoadError, Loaded};
 pub use memory::Needs;
 pub use plan::Wish;
-pub use status::{LoadEvent, LoadStage, ModelId, ModelInfo, ModelState, ModelStatus, ReadyStatus};
+pub use status::{
+    LoadEvent, LoadStage, ModelEntry, ModelFile, ModelId, ModelState, ModelStatus, ReadyStatus,
+};
 
 /// Commands that wait for the actor; it answers each in microseconds.
 const COMMANDS_MOST: usize = 256;
@@ -80,6 +85,7 @@ pub struct Pool {
     bell: Arc<Notify>,
     events: broadcast::Sender<LoadEvent>,
     names: Arc<Names>,
+    loader: Arc<Loader>,
     budget: Bytes,
     gpu: Option<Arc<GpuPlace>>,
     autoload: bool,
@@ -115,13 +121,20 @@ impl Pool {
         let (events, _) = broadcast::channel(EVENTS_MOST);
         let bell = Arc::new(Notify::new());
         let plan = plan::Plan::new(budget, keep_alive);
-        let actor = Actor::new(plan, loader, inbox, Arc::clone(&bell), events.clone());
+        let actor = Actor::new(
+            plan,
+            Arc::clone(&loader),
+            inbox,
+            Arc::clone(&bell),
+            events.clone(),
+        );
         tokio::spawn(actor.run());
         Self {
             commands,
             bell,
             events,
             names,
+            loader,
             budget,
             gpu,
             autoload,
@@ -133,11 +146,15 @@ impl Pool {
     /// # Errors
     /// [`PoolError`]; see [`acquire_with`](Self::acquire_with).
     pub async fn acquire(&self, name: &str, deadline: Option<Instant>) -> Result<Lease, PoolError> {
-        let wish = Wish {
+        self.acquire_with(name, self.wish(), deadline).await
+    }
+
+    /// What a request wishes that says nothing.
+    pub fn wish(&self) -> Wish {
+        Wish {
+            keep_alive: None,
             may_load: self.autoload,
-            ..Wish::default()
-        };
-        self.acquire_with(name, wish, deadline).await
+        }
     }
 
     /// Waits until `name` is in memory, loading it if need be and wished, and holds it there.
@@ -246,20 +263,6 @@ impl Pool {
         self.ask(|reply| Command::Status { reply })
             .await
             .unwrap_or_default()
-    }
-
-    /// Models that can be asked for without fetching: installed, or served by path; by id.
-    pub async fn models(&self) -> Vec<ModelInfo> {
-        let names = Arc::clone(&self.names);
-        let mut models = tokio::task::spawn_blocking(move || names.here())
-            .await
-            .unwrap_or_default();
-        for status in self.status().await {
-            if let Some(model) = models.iter_mut().find(|model| model.id == status.id) {
-                model.ready = matches!(status.state, ModelState::Ready { .. });
-            }
-        }
-        models
     }
 
     /// What all models together may hold.

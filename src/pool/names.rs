@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::catalog::{Catalog, Manifest, Store};
 
 use super::error::PoolError;
-use super::status::{ModelId, ModelInfo};
+use super::status::{ModelEntry, ModelFile, ModelId};
 
 /// Catalogue names, and files served by path.
 pub(super) struct Names {
@@ -43,13 +43,15 @@ impl Names {
         if self.served_path(&id).is_some() {
             return Ok(id);
         }
-        match self.catalog.find(name) {
-            Ok(manifest) => Ok(ModelId::new(manifest.id.as_str())),
-            Err(error) => Err(PoolError::UnknownModel {
-                name: name.to_owned(),
-                hint: error.to_string(),
-            }),
+        if let Ok(manifest) = self.catalog.find(name) {
+            return Ok(ModelId::new(manifest.id.as_str()));
         }
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        let served = served.keys().map(ModelId::as_str);
+        Err(PoolError::UnknownModel {
+            name: name.to_owned(),
+            hint: self.catalog.unknown(name, served).to_string(),
+        })
     }
 
     /// The id of a name or of a path, which becomes a name by this.
@@ -116,32 +118,34 @@ impl Names {
         }
     }
 
-    /// Models whose files are here, by id. Reads the disk.
-    pub(super) fn here(&self) -> Vec<ModelInfo> {
+    /// Every model there is, by id. Reads the disk.
+    pub(super) fn all(&self) -> Vec<ModelEntry> {
         let served = self
             .served
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let mut files = served;
+        let mut models: BTreeMap<ModelId, ModelEntry> = BTreeMap::new();
         for manifest in self.catalog.manifests() {
-            if let Some(path) = self.store.installed(manifest) {
-                files
-                    .entry(ModelId::new(manifest.id.as_str()))
-                    .or_insert(path);
-            }
+            let id = ModelId::new(manifest.id.as_str());
+            let entry = ModelEntry {
+                id: id.clone(),
+                aliases: manifest.aliases.clone(),
+                source: manifest.sources.first().map(ToString::to_string),
+                file: self.store.installed(manifest).and_then(model_file),
+            };
+            models.insert(id, entry);
         }
-        let info = |(id, path): (ModelId, PathBuf)| {
-            let modified = std::fs::metadata(path)
-                .and_then(|meta| meta.modified())
-                .ok()?;
-            Some(ModelInfo {
-                id,
-                created: modified,
-                ready: false,
-            })
-        };
-        files.into_iter().filter_map(info).collect()
+        for (id, path) in served {
+            let entry = ModelEntry {
+                id: id.clone(),
+                aliases: Vec::new(),
+                source: None,
+                file: model_file(path),
+            };
+            models.insert(id, entry);
+        }
+        models.into_values().collect()
     }
 
     fn served_path(&self, id: &ModelId) -> Option<PathBuf> {
@@ -151,6 +155,16 @@ impl Names {
             .get(id)
             .cloned()
     }
+}
+
+/// A file that is there.
+fn model_file(path: PathBuf) -> Option<ModelFile> {
+    let meta = std::fs::metadata(&path).ok()?;
+    Some(ModelFile {
+        size_bytes: meta.len(),
+        modified: meta.modified().ok()?,
+        path,
+    })
 }
 
 fn is_gguf(path: &Path) -> bool {

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
+use crate::catalog::{FetchEvent, Progress};
+
 use super::status::{LoadEvent, LoadStage, ModelId};
 
 /// Byte counts are passed on no oftener than this.
@@ -70,6 +72,68 @@ fn is_same_stage(a: &LoadStage, b: &LoadStage) -> bool {
         (LoadStage::Fetching { source: a, .. }, LoadStage::Fetching { source: b, .. }) => a == b,
         (LoadStage::Weights { .. }, LoadStage::Weights { .. }) => true,
         _ => false,
+    }
+}
+
+/// Passes the catalogue's events on as stages of a load.
+pub(super) struct FetchProgress<F> {
+    tell: F,
+    /// The source that is tried.
+    source: Mutex<String>,
+}
+
+impl<F: Fn(LoadStage) + Send + Sync> FetchProgress<F> {
+    /// `tell` hears the stages.
+    pub(super) fn new(tell: F) -> Self {
+        Self {
+            tell,
+            source: Mutex::default(),
+        }
+    }
+}
+
+impl<F: Fn(LoadStage) + Send + Sync> Progress for FetchProgress<F> {
+    fn event(&self, event: FetchEvent) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.tell)(match event {
+            FetchEvent::Waiting => LoadStage::Fetching {
+                source: "another download of it".to_owned(),
+                done_bytes: 0,
+                total_bytes: None,
+            },
+            FetchEvent::Retrying { reason } => LoadStage::SourceFailed {
+                source: source.clone(),
+                reason,
+                next: Some(source.clone()),
+            },
+            FetchEvent::Started {
+                source: name,
+                total,
+            } => {
+                source.clone_from(&name);
+                LoadStage::Fetching {
+                    source: name,
+                    done_bytes: 0,
+                    total_bytes: total,
+                }
+            }
+            FetchEvent::Bytes { done, total } => LoadStage::Fetching {
+                source: source.clone(),
+                done_bytes: done,
+                total_bytes: total,
+            },
+            FetchEvent::Failed {
+                source,
+                reason,
+                next,
+            } => LoadStage::SourceFailed {
+                source,
+                reason,
+                next,
+            },
+            FetchEvent::Verifying => LoadStage::Verifying,
+            FetchEvent::Done => LoadStage::Opening,
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the pool shows to others: ids, states, progress.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,15 +33,28 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// A model that can be asked for without fetching anything.
+/// A model there is, here or to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelInfo {
+pub struct ModelEntry {
     /// The name to ask for it by.
     pub id: ModelId,
-    /// When its file was last written.
-    pub created: SystemTime,
-    /// Whether it is in memory now.
-    pub ready: bool,
+    /// What it may be called as well.
+    pub aliases: Vec<String>,
+    /// The first place it comes from; `None` for a file named by its path.
+    pub source: Option<String>,
+    /// Its file, if it is here: then it can be asked for without fetching anything.
+    pub file: Option<ModelFile>,
+}
+
+/// The file of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Where it lies; of a sharded model the first.
+    pub path: PathBuf,
+    /// Its length.
+    pub size_bytes: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
 }
 
 /// A step of a load, in the usual order. Only fetching may come back to an earlier one, when a source
@@ -90,6 +104,11 @@ pub enum LoadStage {
 }
 
 impl LoadStage {
+    /// Whether nothing follows it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Ready | Self::Failed { .. })
+    }
+
     /// The share of this stage that is done, in `0.0..=1.0`, where that is known.
     pub fn fraction(&self) -> Option<f64> {
         match self {

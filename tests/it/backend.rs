@@ -24,6 +24,7 @@ fn ask(model: &str, text: &str, max_new_tokens: Option<u32>) -> ChatRequest {
         },
         max_new_tokens,
         stop: Vec::new(),
+        keep_alive: None,
     }
 }
 

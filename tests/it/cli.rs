@@ -2,6 +2,7 @@
 
 mod bench;
 mod hand_over;
+mod node;
 mod perplexity;
 mod run;
 mod serve;

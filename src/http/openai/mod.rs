@@ -1,7 +1,6 @@
 //! OpenAI's dialect: `/v1/chat/completions` and `/v1/models`.
 
 pub(super) mod chat;
-mod fields;
 pub(super) mod models;
 mod request;
 mod response;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::http::error::ApiError;
 use crate::http::{AppState, OWNED_BY};
-use crate::pool::ModelInfo;
+use crate::pool::ModelEntry;
 
 /// Every model that can be asked for without fetching.
 pub(in crate::http) async fn list(State(state): State<AppState>) -> Json<Value> {
@@ -41,8 +41,9 @@ pub(in crate::http) async fn one(
         })
 }
 
-fn object(model: &ModelInfo) -> Value {
-    let created = model.created.duration_since(UNIX_EPOCH);
+fn object(model: &ModelEntry) -> Value {
+    let modified = model.file.as_ref().map(|file| file.modified);
+    let created = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     json!({
         "id": model.id.as_str(),
         "object": "model",

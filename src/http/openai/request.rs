@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, shown, wrong_type};
 use crate::chat::{ChatRequest, ContentPart, Message, Role, Sampling};
 use crate::http::error::ApiError;
+use crate::http::fields::{Fields, shown, wrong_type};
 
 /// The request and how the answer is to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +79,7 @@ impl ChatCompletion {
                 sampling: parse_sampling(&fields)?,
                 max_new_tokens,
                 stop: parse_stop(&fields)?,
+                keep_alive: fields.keep_alive("keep_alive")?,
             },
             stream: fields.bool("stream")?.unwrap_or(false),
             include_usage: include_usage.unwrap_or(false),

@@ -3,20 +3,21 @@
 use serde_json::{Map, Value};
 
 use crate::http::error::ApiError;
+use crate::keep_alive::KeepAlive;
 
 /// The largest integer that every JSON reader agrees on.
 const EXACT_MOST: f64 = 9_007_199_254_740_992.0;
 
 /// An object of the request, and the path to it.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub(in crate::http) struct Fields<'a> {
     object: &'a Map<String, Value>,
     path: &'a str,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `value`, which `path` leads to; the request itself has an empty path.
-    pub(super) fn of(value: &'a Value, path: &'a str) -> Result<Self, ApiError> {
+    pub(in crate::http) fn of(value: &'a Value, path: &'a str) -> Result<Self, ApiError> {
         match value {
             Value::Object(object) => Ok(Self { object, path }),
             other if path.is_empty() => Err(ApiError::new(
@@ -28,7 +29,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's name with the path before it.
-    pub(super) fn name(&self, key: &str) -> String {
+    pub(in crate::http) fn name(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {
@@ -37,12 +38,23 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that is there and not null.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(in crate::http) fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+    pub(in crate::http) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.object.keys().map(String::as_str)
+    }
+
+    /// How long a model stays in memory afterwards: a number of seconds, or a time such as `10m`.
+    pub(in crate::http) fn keep_alive(&self, key: &str) -> Result<Option<KeepAlive>, ApiError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let said = serde_json::from_value(value.clone());
+        said.map(Some).map_err(|error| {
+            ApiError::invalid(self.name(key), format!("{}: {error}", self.name(key)))
+        })
     }
 
     fn read<T>(
@@ -60,20 +72,25 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn str(&self, key: &str) -> Result<Option<&'a str>, ApiError> {
+    pub(in crate::http) fn str(&self, key: &str) -> Result<Option<&'a str>, ApiError> {
         self.read(key, "a string", Value::as_str)
     }
 
-    pub(super) fn bool(&self, key: &str) -> Result<Option<bool>, ApiError> {
+    pub(in crate::http) fn bool(&self, key: &str) -> Result<Option<bool>, ApiError> {
         self.read(key, "true or false", Value::as_bool)
     }
 
-    pub(super) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ApiError> {
+    pub(in crate::http) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ApiError> {
         self.read(key, "a list", |value| value.as_array().map(Vec::as_slice))
     }
 
     /// A number within `least..=most`.
-    pub(super) fn float(&self, key: &str, least: f32, most: f32) -> Result<Option<f32>, ApiError> {
+    pub(in crate::http) fn float(
+        &self,
+        key: &str,
+        least: f32,
+        most: f32,
+    ) -> Result<Option<f32>, ApiError> {
         let value = self.read(key, "a number", Value::as_f64)?;
         let Some(value) = value else {
             return Ok(None);
@@ -91,7 +108,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number of 32 bits, at least `least`. A whole number written with a point counts.
-    pub(super) fn u32(&self, key: &str, least: u32) -> Result<Option<u32>, ApiError> {
+    pub(in crate::http) fn u32(&self, key: &str, least: u32) -> Result<Option<u32>, ApiError> {
         let value = self.read(key, "a whole number", whole)?;
         let Some(value) = value else {
             return Ok(None);
@@ -108,7 +125,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number of 64 bits, with or without a sign.
-    pub(super) fn seed(&self, key: &str) -> Result<Option<u64>, ApiError> {
+    pub(in crate::http) fn seed(&self, key: &str) -> Result<Option<u64>, ApiError> {
         self.read(key, "a whole number of 64 bits", |value| {
             let unsigned = value.as_u64();
             unsigned.or_else(|| value.as_i64().map(i64::cast_unsigned))
@@ -130,7 +147,7 @@ fn whole(value: &Value) -> Option<i64> {
 }
 
 /// A field of the wrong type.
-pub(super) fn wrong_type(name: &str, expected: &str, got: &Value) -> ApiError {
+pub(in crate::http) fn wrong_type(name: &str, expected: &str, got: &Value) -> ApiError {
     ApiError::invalid(
         name,
         format!("{name} must be {expected}, not {}", shown(got)),
@@ -138,7 +155,7 @@ pub(super) fn wrong_type(name: &str, expected: &str, got: &Value) -> ApiError {
 }
 
 /// A value as a sentence names it; long ones are not repeated.
-pub(super) fn shown(value: &Value) -> String {
+pub(in crate::http) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),

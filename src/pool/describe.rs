@@ -1,0 +1,172 @@
+//! What a model is and what it would ask of this machine, read from its file without loading it.
+
+use std::path::{Path, PathBuf};
+
+use super::bytes::Bytes;
+use super::error::PoolError;
+use super::loader::Loader;
+use super::memory::{Needs, block_counts};
+use super::names::Target;
+use super::status::ModelId;
+use crate::catalog::Manifest;
+use crate::gguf::{Gguf, TensorInfo};
+use crate::model::{BLOCK_LEN, KvType, ModelConfig};
+
+/// Contexts whose needs are told, in tokens; longer ones than the model was trained for are left out.
+const CONTEXTS: [u32; 3] = [2048, 8192, 32_768];
+
+/// What is known of a model.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its name.
+    pub id: ModelId,
+    /// What it may be called as well.
+    pub aliases: Vec<String>,
+    /// Where it comes from, in the order they are tried; empty for a file named by its path.
+    pub sources: Vec<String>,
+    /// The terms it may be used under, where the catalogue knows them.
+    pub license: Option<String>,
+    /// Its file, if it is here.
+    pub file: Option<FileDescription>,
+}
+
+/// What a model's file says.
+#[derive(Clone, Debug)]
+pub struct FileDescription {
+    /// Where it lies; of a sharded model the first.
+    pub path: PathBuf,
+    /// Length of all its files.
+    pub size_bytes: u64,
+    /// The kind of network.
+    pub architecture: String,
+    /// What the file calls the model.
+    pub name: Option<String>,
+    /// Weights.
+    pub n_parameters: u64,
+    /// The type that most of them are of.
+    pub weight_type: &'static str,
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Tokens of one sequence at most, as it would be loaded.
+    pub n_ctx: u32,
+    /// What it would take, by context and form of the cache; as it would be loaded first.
+    pub requirements: Vec<Requirement>,
+}
+
+/// What a model takes with one context in its cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// Tokens of the context.
+    pub n_ctx: u32,
+    /// The form of keys and values.
+    pub kv_type: KvType,
+    /// What it then takes.
+    pub needs: Needs,
+}
+
+impl Requirement {
+    /// All of it.
+    pub fn total(&self) -> Bytes {
+        self.needs.total()
+    }
+}
+
+impl Loader {
+    /// What is known of the model behind `id`. Reads the disk.
+    ///
+    /// Errors: nothing has this id any more; its file is here, and no model that can be loaded.
+    pub(super) fn describe(&self, id: &ModelId) -> Result<Description, PoolError> {
+        let names = self.names();
+        let (path, manifest) = match names.target(id)? {
+            Target::File(path) => (Some(path), None),
+            Target::Catalog(manifest) => (names.store().installed(&manifest), Some(manifest)),
+        };
+        let n_ctx_default = manifest.as_ref().and_then(|found| found.context_default);
+        let file = path.map(|path| self.describe_file(&path, n_ctx_default));
+        let file = file.transpose().map_err(|reason| PoolError::File {
+            model: id.clone(),
+            reason,
+        })?;
+        let manifest = manifest.as_deref();
+        let strings = |of: &dyn Fn(&Manifest) -> Vec<String>| manifest.map(of).unwrap_or_default();
+        Ok(Description {
+            id: id.clone(),
+            aliases: strings(&|found| found.aliases.clone()),
+            sources: strings(&|found| found.sources.iter().map(ToString::to_string).collect()),
+            license: manifest.and_then(|found| Some(found.license.as_ref()?.name.clone())),
+            file,
+        })
+    }
+
+    fn describe_file(
+        &self,
+        path: &Path,
+        n_ctx_default: Option<u32>,
+    ) -> Result<FileDescription, String> {
+        let gguf = Gguf::open(path).map_err(|error| error.to_string())?;
+        let config = ModelConfig::from_gguf(&gguf).map_err(|error| error.to_string())?;
+        let metadata = gguf.metadata();
+        let n_ctx = self.n_ctx(&config, n_ctx_default);
+        let mut contexts = vec![n_ctx];
+        contexts.extend(CONTEXTS.into_iter().chain([config.context_length]));
+        let mut requirements: Vec<Requirement> = Vec::new();
+        for n_ctx in contexts {
+            for kv_type in [self.kv_type(), KvType::F16, KvType::Int8] {
+                let is_told = |told: &Requirement| (told.n_ctx, told.kv_type) == (n_ctx, kv_type);
+                if n_ctx <= config.context_length && !requirements.iter().any(is_told) {
+                    requirements.push(self.requirement(&gguf, &config, n_ctx, kv_type));
+                }
+            }
+        }
+        Ok(FileDescription {
+            path: path.to_owned(),
+            size_bytes: gguf.file_bytes(),
+            architecture: metadata.architecture().unwrap_or_default().to_owned(),
+            name: metadata
+                .opt_str("general.name")
+                .ok()
+                .flatten()
+                .map(str::to_owned),
+            n_parameters: gguf.tensors().iter().map(TensorInfo::n_elements).sum(),
+            weight_type: most_common_type(&gguf),
+            n_ctx,
+            requirements,
+            config,
+        })
+    }
+
+    /// What it takes with a cache for one context.
+    fn requirement(
+        &self,
+        gguf: &Gguf,
+        config: &ModelConfig,
+        n_ctx: u32,
+        kv_type: KvType,
+    ) -> Requirement {
+        let (n_blocks, _) = block_counts(n_ctx, BLOCK_LEN, 1);
+        let needs = |n_device_layers| {
+            self.size(gguf, config, (n_blocks, kv_type), n_device_layers)
+                .needs
+        };
+        let n_device_layers =
+            self.n_device_layers(config, |n_layers| needs(n_layers).total().device);
+        Requirement {
+            n_ctx,
+            kv_type,
+            needs: needs(n_device_layers),
+        }
+    }
+}
+
+/// The type that most bytes are of.
+fn most_common_type(gguf: &Gguf) -> &'static str {
+    let mut bytes: Vec<(u32, u64, &'static str)> = Vec::new();
+    for tensor in gguf.tensors() {
+        match bytes.iter_mut().find(|(id, ..)| *id == tensor.ty.id()) {
+            Some((_, sum, _)) => *sum = sum.saturating_add(tensor.n_bytes()),
+            None => bytes.push((tensor.ty.id(), tensor.n_bytes(), tensor.ty.name())),
+        }
+    }
+    let most = bytes.iter().max_by_key(|(_, sum, _)| *sum);
+    most.map_or("none", |(.., name)| name)
+}
