@@ -39,6 +39,8 @@ pub struct Config {
     pub kv_type: KvType,
     /// Bytes all models together may hold; absent: what is free, less a reserve.
     pub memory_bytes: Option<NonZeroU64>,
+    /// Take a cache's memory from the system when its model is loaded, not as it is first written.
+    pub preallocate: bool,
     /// The GPU that models are put on, counted from 0.
     pub gpu: usize,
     /// Layers of a model that lie on the GPU, 0 for none; absent: as many as its memory holds.
@@ -129,6 +131,7 @@ pub struct Flags {
 struct Defaults {
     listen: &'static str,
     kv_type: KvType,
+    preallocate: bool,
     gpu: usize,
     deterministic: bool,
     autoload: bool,
@@ -149,6 +152,7 @@ const KEYS: &[&str] = &[
     "ctx",
     "kv_type",
     "memory_bytes",
+    "preallocate",
     "gpu",
     "gpu_layers",
     "gpu_memory_bytes",
@@ -215,6 +219,7 @@ impl Config {
         let defaults = Defaults {
             listen: LISTEN_DEFAULT,
             kv_type: KvType::F16,
+            preallocate: false,
             gpu: 0,
             deterministic: false,
             autoload: true,

@@ -1,6 +1,7 @@
 //! One model, described by data: a `models/<id>.toml`.
 
 use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -31,8 +32,40 @@ pub struct Manifest {
     pub stop_tokens: Vec<String>,
     /// Tokens of one sequence at most, unless the configuration says otherwise.
     pub context_default: Option<u32>,
+    /// The shape of its network, known before its file is here.
+    pub network: Option<Network>,
     /// Under which terms it may be used.
     pub license: Option<License>,
+}
+
+/// The shape of a network, as its file's keys say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Transformer layers.
+    pub n_layers: NonZeroU32,
+    /// Values in a token's state.
+    pub n_embd: NonZeroU32,
+    /// Heads of queries.
+    pub n_heads: NonZeroU32,
+    /// Heads of keys and values.
+    pub n_kv_heads: NonZeroU32,
+    /// Values inside the feed-forward layer.
+    pub n_ff: NonZeroU32,
+    /// Tokens in the vocabulary.
+    pub n_vocab: NonZeroU32,
+    /// Tokens of context it was trained for.
+    pub context_length: NonZeroU32,
+    /// Bytes of all tensors.
+    pub weights_bytes: NonZeroU64,
+}
+
+impl Network {
+    /// Whether its heads share out what they have.
+    pub(super) fn is_sound(&self) -> bool {
+        let (n_embd, n_heads) = (self.n_embd.get(), self.n_heads.get());
+        n_embd.is_multiple_of(n_heads) && n_heads.is_multiple_of(self.n_kv_heads.get())
+    }
 }
 
 /// The terms of a model.
@@ -217,12 +250,13 @@ pub(super) struct RawManifest {
     #[serde(default)]
     pub(super) aliases: Vec<Alias>,
     pub(super) architecture: Option<String>,
-    pub(super) context_default: Option<std::num::NonZeroU32>,
+    pub(super) context_default: Option<NonZeroU32>,
     #[serde(default)]
     pub(super) kind: Kind,
     pub(super) sources: Vec<RawSource>,
     #[serde(default)]
     pub(super) text: RawText,
+    pub(super) network: Option<Network>,
     pub(super) license: Option<License>,
 }
 

@@ -27,7 +27,8 @@ pub use checked::{
 pub use error::{Error, Near};
 pub use fetch::{FetchError, HubOptions, PipOptions, Secret};
 pub use manifest::{
-    HubFile, HubSource, Kind, License, LocalFile, Manifest, PackageMember, PackageSource, Source,
+    HubFile, HubSource, Kind, License, LocalFile, Manifest, Network, PackageMember, PackageSource,
+    Source,
 };
 pub use progress::{FetchEvent, Progress};
 pub use receipt::{InstalledFile, InstalledModel};
@@ -175,6 +176,12 @@ fn parse(file: &str, stem: &str, text: &str, folder: Option<&Path>) -> Result<Ma
             "sources is empty: a model needs at least one".to_owned(),
         ));
     }
+    if let Some(network) = &raw.network
+        && !network.is_sound()
+    {
+        let problem = "network: n_heads must divide n_embd, and n_kv_heads must divide n_heads";
+        return Err(wrong(problem.to_owned()));
+    }
     let template_name = raw.text.template.map(|name| name.to_string());
     let chat_template = match &template_name {
         None => None,
@@ -199,6 +206,7 @@ fn parse(file: &str, stem: &str, text: &str, folder: Option<&Path>) -> Result<Ma
         template_name,
         stop_tokens: raw.text.stop_tokens,
         context_default: raw.context_default.map(std::num::NonZeroU32::get),
+        network: raw.network,
         license: raw.license,
     })
 }

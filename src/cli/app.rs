@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, HubOptions, Store, StoreOptions};
 use crate::config::{self, Config};
 use crate::egress::Egress;
 use crate::engine::EngineOptions;
-use crate::model::{BY_CANDLE, KvType};
+use crate::model::{BY_CANDLE, CachePages, KvType};
 use crate::pool::{GpuOptions, Pool, PoolOptions};
 
 /// Prompt tokens of one step where layers lie on a GPU, which fewer do not fill.
@@ -110,6 +110,11 @@ impl App {
             team,
             n_ctx: config.ctx.map(Into::into),
             kv_type,
+            cache_pages: if config.preallocate {
+                CachePages::AtOnce
+            } else {
+                CachePages::AsWritten
+            },
             memory_budget_bytes: config.memory_bytes.map(Into::into),
             gpu,
             keep_alive: config.keep_alive.unwrap_or_default(),

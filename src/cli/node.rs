@@ -250,25 +250,33 @@ fn write_info(value: &Value, out: &mut (dyn Write + Send)) -> anyhow::Result<()>
     row("license", text(&value["license"]));
     if file.is_null() {
         row("file", "not here: `ingle pull` fetches it".to_owned());
-        return Ok(table::write(&rows, out)?);
+    } else {
+        row("file", text(&file["path"]));
+        let size = DecimalBytes(file["size_bytes"].as_u64().unwrap_or_default());
+        row(
+            "size",
+            format!("{size}, mostly {}", text(&file["weight_type"])),
+        );
+        let parameters = file["parameters"].as_u64().unwrap_or_default() as f64 / 1e9;
+        let architecture = text(&file["architecture"]);
+        row(
+            "network",
+            format!("{architecture}, {parameters:.2} billion parameters"),
+        );
+        let (context, trained) = (&file["context"], &file["shape"]["trained_context"]);
+        row("context", format!("{context} tokens, trained on {trained}"));
     }
-    row("file", text(&file["path"]));
-    let size = DecimalBytes(file["size_bytes"].as_u64().unwrap_or_default());
-    row(
-        "size",
-        format!("{size}, mostly {}", text(&file["weight_type"])),
-    );
-    let parameters = file["parameters"].as_u64().unwrap_or_default() as f64 / 1e9;
-    row(
-        "network",
-        format!(
-            "{}, {parameters:.2} billion parameters",
-            text(&file["architecture"])
-        ),
-    );
-    let (context, trained) = (&file["context"], &file["shape"]["trained_context"]);
-    row("context", format!("{context} tokens, trained on {trained}"));
     table::write(&rows, out)?;
+    write_requirements(&value["requirements"], out)
+}
+
+/// What a model takes, by context and form of the cache.
+fn write_requirements(value: &Value, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let requirements = value.as_array().map_or(&[][..], Vec::as_slice);
+    if requirements.is_empty() {
+        return Ok(());
+    }
     let head = [
         "",
         "CONTEXT",
@@ -279,8 +287,7 @@ fn write_info(value: &Value, out: &mut (dyn Write + Send)) -> anyhow::Result<()>
         "WORKSPACE",
     ];
     let mut rows = vec![head.map(str::to_owned)];
-    let requirements = file["requirements"].as_array();
-    for one in requirements.map_or(&[][..], Vec::as_slice) {
+    for one in requirements {
         let fits = if one["fits"] == true {
             "fits"
         } else {

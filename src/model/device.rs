@@ -122,6 +122,18 @@ pub struct Placement {
     pub n_device_layers: usize,
     /// Multiply so that a row's result is the same in any batch there too; elsewhere it always is.
     pub is_deterministic: bool,
+    /// When the cache's pages come from the system, on the processor.
+    pub cache_pages: CachePages,
+}
+
+/// When memory for keys and values comes from the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CachePages {
+    /// As they are written: an idle cache takes address space only.
+    #[default]
+    AsWritten,
+    /// At once, so that a machine that is too full shows it at the load and not in the middle of an answer.
+    AtOnce,
 }
 
 /// What becomes of a file's matrices in memory.

@@ -49,8 +49,9 @@ impl Llama {
             (Device::Cpu, layers),
             (placement.device.clone(), device_layers),
         ] {
+            let on = (device, placement.cache_pages);
             if !layers.is_empty() {
-                stages.push(Stage::new(config, layers, limits, factors, device)?);
+                stages.push(Stage::new(config, layers, limits, factors, on)?);
             }
         }
         Ok(Self {

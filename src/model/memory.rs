@@ -48,7 +48,15 @@ pub struct Memory {
 impl Memory {
     /// Estimates a model before it is loaded.
     pub fn estimate(gguf: &Gguf, config: &ModelConfig, limits: &Limits) -> Self {
-        let weights_bytes = gguf.tensors().iter().map(TensorInfo::n_bytes).sum();
+        Self::of(
+            gguf.tensors().iter().map(TensorInfo::n_bytes).sum(),
+            config,
+            limits,
+        )
+    }
+
+    /// Estimates a model whose weights take so many bytes, and whose shape is known.
+    pub fn of(weights_bytes: u64, config: &ModelConfig, limits: &Limits) -> Self {
         let f32s = Sizes::new(config, limits).total();
         let rope = limits.n_positions(config).saturating_mul(config.rope.dim);
         let workspace = f32s.saturating_add(rope);

@@ -35,7 +35,7 @@ pub use batch::Batch;
 pub use config::{ModelConfig, Rope};
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
-pub use device::{Device, Form, Gpu, Placement};
+pub use device::{CachePages, Device, Form, Gpu, Placement};
 pub use error::Error;
 pub use logits::{LogitRow, Logits, Seen, TopLogits};
 pub use memory::{Limits, Memory};

@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::config::ModelConfig;
 #[cfg(feature = "cuda")]
 use super::cuda::StepMemory;
-use super::device::Device;
+use super::device::{CachePages, Device};
 use super::error::Error;
 use super::inputs::Inputs;
 use super::logits::TopLogits;
@@ -91,11 +91,13 @@ impl Stage {
         layers: Vec<Layer>,
         limits: &Limits,
         rope_factors: Option<&[f32]>,
-        device: Device,
+        (device, pages): (Device, CachePages),
     ) -> Result<Self, Error> {
         let rope = rope_table(config, limits, rope_factors)?;
         let on = device.candle();
-        let caches = layers.iter().map(|_| kv_cache(config, limits, &device));
+        let caches = layers
+            .iter()
+            .map(|_| kv_cache(config, limits, &device, pages));
         Ok(Self {
             config: config.clone(),
             limits: *limits,

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use ingle_kernels::KvType;
 
 use super::config::ModelConfig;
+use super::device::CachePages;
 use super::error::Error;
 use super::memory::{Limits, Sizes, kv_bytes};
 
@@ -59,19 +60,19 @@ impl Workspace {
 /// The cache of one layer: the blocks of keys, then those of values, as the kernels lay them out; in the
 /// tensor library's hands rows of half precision.
 ///
-/// On the host its pages come from the system as they are first written: an idle cache takes address
-/// space only.
+/// On the host its pages come from the system when `pages` says.
 ///
 /// Errors: there is not so much memory, or the tensor library is to keep keys and values in eight bits.
 pub(super) fn kv_cache(
     config: &ModelConfig,
     limits: &Limits,
     device: &super::Device,
+    pages: CachePages,
 ) -> Result<Tensor, Error> {
     let n_bytes = kv_bytes(config, limits);
     let on = device.candle();
     Ok(match device {
-        super::Device::Cpu => Tensor::from_vec(vec![0_u8; n_bytes], n_bytes, &on)?,
+        super::Device::Cpu => Tensor::from_vec(host_bytes(n_bytes, pages), n_bytes, &on)?,
         #[cfg(feature = "cuda")]
         super::Device::Cuda(_) => Tensor::zeros(n_bytes, DType::U8, &on)?,
         super::Device::Library(_) if limits.kv_type == KvType::F16 => {
@@ -83,4 +84,18 @@ pub(super) fn kv_cache(
             });
         }
     })
+}
+
+/// Zeroes.
+fn host_bytes(n_bytes: usize, pages: CachePages) -> Vec<u8> {
+    /// No system has smaller pages.
+    const PAGE_BYTES: usize = 4096;
+    let mut bytes = vec![0_u8; n_bytes];
+    if pages == CachePages::AtOnce {
+        for page in bytes.chunks_mut(PAGE_BYTES) {
+            // Written, though it changes nothing: that is what takes the page.
+            page[0] = std::hint::black_box(0);
+        }
+    }
+    bytes
 }

@@ -1,5 +1,6 @@
 //! What a model is and what it would ask of this machine, read from its file without loading it.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
@@ -8,9 +9,9 @@ use super::loader::Loader;
 use super::memory::{Needs, block_counts};
 use super::names::Target;
 use super::status::ModelId;
-use crate::catalog::Manifest;
+use crate::catalog::{Manifest, Network};
 use crate::gguf::{Gguf, TensorInfo};
-use crate::model::{BLOCK_LEN, KvType, ModelConfig};
+use crate::model::{BLOCK_LEN, KvType, Limits, Memory, ModelConfig, Rope};
 
 /// Contexts whose needs are told, in tokens; longer ones than the model was trained for are left out.
 const CONTEXTS: [u32; 3] = [2048, 8192, 32_768];
@@ -28,6 +29,9 @@ pub struct Description {
     pub license: Option<String>,
     /// Its file, if it is here.
     pub file: Option<FileDescription>,
+    /// What it takes as far as that is known without its file, by context and form of the cache; as it would
+    /// be loaded first. Of one whose file is here: exactly.
+    pub requirements: Vec<Requirement>,
 }
 
 /// What a model's file says.
@@ -49,8 +53,6 @@ pub struct FileDescription {
     pub config: ModelConfig,
     /// Tokens of one sequence at most, as it would be loaded.
     pub n_ctx: u32,
-    /// What it would take, by context and form of the cache; as it would be loaded first.
-    pub requirements: Vec<Requirement>,
 }
 
 /// What a model takes with one context in its cache.
@@ -81,13 +83,20 @@ impl Loader {
             Target::File(path) => (Some(path), None),
             Target::Catalog(manifest) => (names.store().installed(&manifest), Some(manifest)),
         };
-        let n_ctx_default = manifest.as_ref().and_then(|found| found.context_default);
-        let file = path.map(|path| self.describe_file(&path, n_ctx_default));
-        let file = file.transpose().map_err(|reason| PoolError::File {
-            model: id.clone(),
-            reason,
-        })?;
         let manifest = manifest.as_deref();
+        let n_ctx_default = manifest.and_then(|found| found.context_default);
+        let (file, requirements) = if let Some(path) = path {
+            let described = self.describe_file(&path, n_ctx_default);
+            let (file, requirements) = described.map_err(|reason| PoolError::File {
+                model: id.clone(),
+                reason,
+            })?;
+            (Some(file), requirements)
+        } else {
+            let network = manifest.and_then(|found| found.network);
+            let known = network.map(|network| self.foreseen(&network, n_ctx_default));
+            (None, known.unwrap_or_default())
+        };
         let strings = |of: &dyn Fn(&Manifest) -> Vec<String>| manifest.map(of).unwrap_or_default();
         Ok(Description {
             id: id.clone(),
@@ -95,6 +104,7 @@ impl Loader {
             sources: strings(&|found| found.sources.iter().map(ToString::to_string).collect()),
             license: manifest.and_then(|found| Some(found.license.as_ref()?.name.clone())),
             file,
+            requirements,
         })
     }
 
@@ -102,59 +112,103 @@ impl Loader {
         &self,
         path: &Path,
         n_ctx_default: Option<u32>,
-    ) -> Result<FileDescription, String> {
+    ) -> Result<(FileDescription, Vec<Requirement>), String> {
         let gguf = Gguf::open(path).map_err(|error| error.to_string())?;
         let config = ModelConfig::from_gguf(&gguf).map_err(|error| error.to_string())?;
         let metadata = gguf.metadata();
-        let n_ctx = self.n_ctx(&config, n_ctx_default);
-        let mut contexts = vec![n_ctx];
+        let needs = |n_ctx, kv_type| {
+            let (n_blocks, _) = block_counts(n_ctx, BLOCK_LEN, 1);
+            let size = |n_layers| {
+                self.size(&gguf, &config, (n_blocks, kv_type), n_layers)
+                    .needs
+            };
+            size(self.n_device_layers(&config, |n_layers| size(n_layers).total().device))
+        };
+        let requirements = self.requirements(&config, n_ctx_default, needs);
+        let name = metadata.opt_str("general.name").ok().flatten();
+        let file = FileDescription {
+            path: path.to_owned(),
+            size_bytes: gguf.file_bytes(),
+            architecture: metadata.architecture().unwrap_or_default().to_owned(),
+            name: name.map(str::to_owned),
+            n_parameters: gguf.tensors().iter().map(TensorInfo::n_elements).sum(),
+            weight_type: most_common_type(&gguf),
+            n_ctx: self.n_ctx(&config, n_ctx_default),
+            config,
+        };
+        Ok((file, requirements))
+    }
+
+    /// What a model takes of the host's memory whose file is not here, but whose shape is known.
+    pub(super) fn foreseen(
+        &self,
+        network: &Network,
+        n_ctx_default: Option<u32>,
+    ) -> Vec<Requirement> {
+        let config = config_of(network);
+        let needs = |n_ctx, kv_type| {
+            let (n_blocks, _) = block_counts(n_ctx, BLOCK_LEN, 1);
+            let limits = Limits {
+                kv_type,
+                ..self.limits(n_blocks)
+            };
+            let memory = Memory::of(network.weights_bytes.get(), &config, &limits);
+            Needs {
+                weights: Bytes::on_host(memory.weights_bytes),
+                kv: Bytes::on_host(memory.kv_bytes),
+                workspace: Bytes::on_host(memory.workspace_bytes),
+            }
+        };
+        self.requirements(&config, n_ctx_default, needs)
+    }
+
+    fn requirements(
+        &self,
+        config: &ModelConfig,
+        n_ctx_default: Option<u32>,
+        needs: impl Fn(u32, KvType) -> Needs,
+    ) -> Vec<Requirement> {
+        let mut contexts = vec![self.n_ctx(config, n_ctx_default)];
         contexts.extend(CONTEXTS.into_iter().chain([config.context_length]));
         let mut requirements: Vec<Requirement> = Vec::new();
         for n_ctx in contexts {
             for kv_type in [self.kv_type(), KvType::F16, KvType::Int8] {
                 let is_told = |told: &Requirement| (told.n_ctx, told.kv_type) == (n_ctx, kv_type);
                 if n_ctx <= config.context_length && !requirements.iter().any(is_told) {
-                    requirements.push(self.requirement(&gguf, &config, n_ctx, kv_type));
+                    requirements.push(Requirement {
+                        n_ctx,
+                        kv_type,
+                        needs: needs(n_ctx, kv_type),
+                    });
                 }
             }
         }
-        Ok(FileDescription {
-            path: path.to_owned(),
-            size_bytes: gguf.file_bytes(),
-            architecture: metadata.architecture().unwrap_or_default().to_owned(),
-            name: metadata
-                .opt_str("general.name")
-                .ok()
-                .flatten()
-                .map(str::to_owned),
-            n_parameters: gguf.tensors().iter().map(TensorInfo::n_elements).sum(),
-            weight_type: most_common_type(&gguf),
-            n_ctx,
-            requirements,
-            config,
-        })
+        requirements
     }
+}
 
-    /// What it takes with a cache for one context.
-    fn requirement(
-        &self,
-        gguf: &Gguf,
-        config: &ModelConfig,
-        n_ctx: u32,
-        kv_type: KvType,
-    ) -> Requirement {
-        let (n_blocks, _) = block_counts(n_ctx, BLOCK_LEN, 1);
-        let needs = |n_device_layers| {
-            self.size(gguf, config, (n_blocks, kv_type), n_device_layers)
-                .needs
-        };
-        let n_device_layers =
-            self.n_device_layers(config, |n_layers| needs(n_layers).total().device);
-        Requirement {
-            n_ctx,
-            kv_type,
-            needs: needs(n_device_layers),
-        }
+/// The shape as the network's estimates know it; norms and positions, which take no memory to speak of,
+/// are the usual ones.
+fn config_of(network: &Network) -> ModelConfig {
+    let size = |value: NonZeroU32| value.get() as usize;
+    let (n_embd, n_heads) = (size(network.n_embd), size(network.n_heads));
+    let head_dim = n_embd / n_heads;
+    ModelConfig {
+        n_layers: size(network.n_layers),
+        n_embd,
+        n_heads,
+        n_kv_heads: size(network.n_kv_heads),
+        head_dim,
+        n_ff: size(network.n_ff),
+        n_vocab: size(network.n_vocab),
+        context_length: network.context_length.get(),
+        rms_norm_eps: 1e-5,
+        rope: Rope {
+            base: 10_000.0,
+            dim: head_dim,
+            scale: 1.0,
+        },
+        sliding_window: None,
     }
 }
 

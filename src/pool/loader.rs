@@ -15,7 +15,9 @@ use crate::chat::Sampling;
 use crate::egress::ModelFetch;
 use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
 use crate::gguf::{self, Gguf};
-use crate::model::{self, BLOCK_LEN, KvType, Limits, Memory, Model, ModelConfig, Placement};
+use crate::model::{
+    self, BLOCK_LEN, CachePages, KvType, Limits, Memory, Model, ModelConfig, Placement,
+};
 use crate::text::{self, Text, TextOptions};
 
 use super::PoolOptions;
@@ -129,6 +131,7 @@ pub(super) struct Loader {
     team: Arc<Team>,
     n_ctx: Option<u32>,
     kv_type: KvType,
+    cache_pages: CachePages,
     engine: EngineOptions,
     gpu: Option<Arc<GpuPlace>>,
 }
@@ -140,6 +143,7 @@ impl Loader {
             team,
             n_ctx,
             kv_type,
+            cache_pages,
             engine,
             ..
         } = options;
@@ -149,6 +153,7 @@ impl Loader {
             team,
             n_ctx,
             kv_type,
+            cache_pages,
             engine,
             gpu,
         }
@@ -296,9 +301,13 @@ impl Loader {
     /// Where so many of the last layers go.
     fn placement(&self, n_device_layers: usize) -> Result<Placement, LoadError> {
         let Some(gpu) = self.gpu.as_ref().filter(|_| n_device_layers > 0) else {
-            return Ok(Placement::default());
+            return Ok(Placement {
+                cache_pages: self.cache_pages,
+                ..Placement::default()
+            });
         };
         Ok(Placement {
+            cache_pages: self.cache_pages,
             device: gpu.open()?,
             n_device_layers,
             is_deterministic: gpu.is_deterministic(),
@@ -306,7 +315,7 @@ impl Loader {
         })
     }
 
-    fn limits(&self, n_blocks: usize) -> Limits {
+    pub(super) fn limits(&self, n_blocks: usize) -> Limits {
         let EngineOptions {
             max_running,
             prefill_chunk_tokens,

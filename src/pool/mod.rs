@@ -26,7 +26,7 @@ use crate::catalog::{Catalog, Store};
 use crate::egress::ModelFetch;
 use crate::engine::EngineOptions;
 use crate::keep_alive::KeepAlive;
-use crate::model::KvType;
+use crate::model::{CachePages, KvType};
 
 use actor::{Actor, Command};
 use gpu::GpuPlace;
@@ -65,6 +65,8 @@ pub struct PoolOptions {
     pub n_ctx: Option<u32>,
     /// The form of keys and values in every model's cache.
     pub kv_type: KvType,
+    /// When memory for keys and values comes from the system.
+    pub cache_pages: CachePages,
     /// Bytes all models together may hold. `None`: what this machine has free, less a reserve.
     pub memory_budget_bytes: Option<u64>,
     /// The GPU that models are put on; `None`: the processor computes everything.

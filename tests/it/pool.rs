@@ -9,7 +9,7 @@ use ingle::catalog::{Catalog, Store};
 use ingle::chat::Sampling;
 use ingle::engine::{EngineOptions, Event, GenerateRequest};
 use ingle::keep_alive::KeepAlive;
-use ingle::model::KvType;
+use ingle::model::{CachePages, KvType};
 use ingle::pool::{Bytes, Lease, LoadEvent, LoadStage, ModelState, Pool, PoolError, PoolOptions};
 use ingle_kernels::{Isa, Team};
 use tempfile::TempDir;
@@ -45,6 +45,7 @@ impl House {
             team: Team::new(2.try_into().unwrap(), Isa::detect()),
             n_ctx: wish.n_ctx,
             kv_type: KvType::F16,
+            cache_pages: CachePages::AsWritten,
             memory_budget_bytes: wish.budget_bytes.or(Some(1 << 32)),
             gpu: None,
             keep_alive: wish.keep_alive,

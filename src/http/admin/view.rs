@@ -152,34 +152,6 @@ pub(super) fn stage(stage: &LoadStage) -> Value {
 
 /// What is known of a model; `budget` says what of it fits here.
 pub fn description(description: &Description, budget: Bytes) -> Value {
-    let Description {
-        id,
-        aliases,
-        sources,
-        license,
-        file,
-    } = description;
-    json!({
-        "id": id.as_str(),
-        "aliases": aliases,
-        "sources": sources,
-        "license": license,
-        "file": file.as_ref().map(|file| self::file(file, budget)),
-    })
-}
-
-fn file(file: &FileDescription, budget: Bytes) -> Value {
-    let FileDescription {
-        path,
-        size_bytes,
-        architecture,
-        name,
-        n_parameters,
-        weight_type,
-        config,
-        n_ctx,
-        requirements,
-    } = file;
     let requirement = |one: &Requirement| {
         let mut value = json!({
             "context": one.n_ctx,
@@ -190,6 +162,35 @@ fn file(file: &FileDescription, budget: Bytes) -> Value {
         extend(&mut value, needs(one.needs));
         value
     };
+    let Description {
+        id,
+        aliases,
+        sources,
+        license,
+        file,
+        requirements,
+    } = description;
+    json!({
+        "id": id.as_str(),
+        "aliases": aliases,
+        "sources": sources,
+        "license": license,
+        "file": file.as_ref().map(self::file),
+        "requirements": requirements.iter().map(requirement).collect::<Vec<_>>(),
+    })
+}
+
+fn file(file: &FileDescription) -> Value {
+    let FileDescription {
+        path,
+        size_bytes,
+        architecture,
+        name,
+        n_parameters,
+        weight_type,
+        config,
+        n_ctx,
+    } = file;
     json!({
         "path": path.to_string_lossy(),
         "size_bytes": size_bytes,
@@ -199,7 +200,6 @@ fn file(file: &FileDescription, budget: Bytes) -> Value {
         "weight_type": weight_type,
         "context": n_ctx,
         "shape": shape(config),
-        "requirements": requirements.iter().map(requirement).collect::<Vec<_>>(),
     })
 }
 

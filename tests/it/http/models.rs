@@ -307,7 +307,7 @@ async fn what_a_model_asks_for_is_told_before_it_is_loaded() {
     let served = node(230).await;
     let model = served.get("/api/models/tiny").await.json();
     assert_eq!(model["state"], "absent");
-    let told = &model["file"]["requirements"][0];
+    let told = &model["requirements"][0];
     assert_eq!(
         (&told["context"], &told["kv_type"]),
         (&json!(512), &json!("f16"))

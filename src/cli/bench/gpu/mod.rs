@@ -63,6 +63,7 @@ impl Ground {
             device: self.gpu.open()?,
             n_device_layers,
             is_deterministic,
+            ..Placement::default()
         })
     }
 }
