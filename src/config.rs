@@ -270,6 +270,25 @@ pub fn variable(name: &str) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
 
+/// The names of all variables that mean something.
+pub fn variable_names() -> Vec<String> {
+    /// Not settings of the file: where it is, the key of a client, and what tests ask for.
+    const OTHERS: [&str; 4] = ["config", "api_key", "ca_file", "test_gpu"];
+    let names = KEYS.iter().chain(&OTHERS);
+    names
+        .map(|name| format!("INGLE_{}", name.to_uppercase()))
+        .collect()
+}
+
+/// Variables that are called as ours are, and mean nothing.
+pub fn unknown_variables() -> Vec<String> {
+    let known = variable_names();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names
+        .filter(|name| name.starts_with("INGLE_") && !known.contains(name))
+        .collect()
+}
+
 fn default_file() -> Option<PathBuf> {
     let here = PathBuf::from(FILE_NAME);
     if here.is_file() {

@@ -32,14 +32,14 @@ pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
 
 /// Bytes this user may still write below `folder`; `None` where the system does not say.
 #[cfg(unix)]
-pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
+pub fn free_bytes(folder: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(folder).ok()?;
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
 /// Bytes this user may still write below `folder`; `None` where the system does not say.
 #[cfg(not(unix))]
-pub(super) fn free_bytes(_: &Path) -> Option<u64> {
+pub fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 

@@ -24,12 +24,14 @@ use std::path::Path;
 pub use checked::{
     Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
 };
+pub use disk::free_bytes;
 pub use error::{Error, Near};
 pub use fetch::{FetchError, HubOptions, PipOptions, Secret};
 pub use manifest::{
     HubFile, HubSource, Kind, License, LocalFile, Manifest, Network, PackageMember, PackageSource,
     Source,
 };
+pub use names::closest;
 pub use progress::{FetchEvent, Progress};
 pub use receipt::{InstalledFile, InstalledModel};
 pub use store::{Store, StoreOptions};
@@ -109,7 +111,7 @@ impl Catalog {
     pub fn unknown<'a>(&'a self, name: &str, others: impl IntoIterator<Item = &'a str>) -> Error {
         let folded = name.to_ascii_lowercase();
         let known = self.names.keys().map(String::as_str).chain(others);
-        let close = names::closest(&folded, known);
+        let close = closest(&folded, known);
         let near = if close.is_empty() {
             let ids = self.manifests.iter().map(|manifest| manifest.id.clone());
             Near::All(ids.collect())

@@ -4,7 +4,7 @@
 const SHOWN_MOST: usize = 3;
 
 /// The names closest to `name`, best first; none if all are far.
-pub(super) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     if name.is_empty() || name.len() > 128 {
         return Vec::new();
     }

@@ -3,6 +3,7 @@
 mod app;
 mod bench;
 mod chat;
+mod doctor;
 mod fetch_bar;
 mod gpu;
 mod hand_over;
@@ -122,6 +123,12 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show what this machine has, which models fit it, how fast they are likely to be, and what is misconfigured.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the GPU that models are put on.
     Gpu,
     /// Measure how well a model predicts a text, and how far from f32 it computes.
@@ -135,7 +142,11 @@ impl Verb {
     /// Whether it computes, so that a GPU is looked for.
     fn computes(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Serve(_) | Self::Perplexity(_) | Self::Gpu => true,
+            Self::Run(_)
+            | Self::Serve(_)
+            | Self::Perplexity(_)
+            | Self::Doctor { .. }
+            | Self::Gpu => true,
             Self::Bench(verb) => verb.computes(),
             _ => false,
         }
@@ -284,6 +295,7 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
             let (catalog, store) = app::library(&config)?;
             models::rm(&model, &catalog, &store, &mut io::stdout())
         }
+        Verb::Doctor { json } => doctor::run(json, &config, gpu, &mut io::stdout()).await,
         Verb::Perplexity(args) => Box::pin(perplexity::run(args, config, gpu)).await,
         // Need no runtime: done before.
         Verb::Inspect { .. } | Verb::Bench(_) | Verb::Gpu => Ok(()),

@@ -12,6 +12,9 @@ const RESERVE_LEAST_BYTES: u64 = 256 << 20;
 /// many more of the usual length run side by side.
 pub const CONTEXTS_WANTED: usize = 2;
 
+/// What the machine can still give, as `/proc/meminfo` calls it.
+const AVAILABLE: &str = "MemAvailable:";
+
 /// What a model needs in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -78,9 +81,23 @@ pub fn available_bytes() -> Option<u64> {
     available_under(Path::new("/proc"), Path::new("/sys/fs/cgroup"))
 }
 
+/// Memory of the machine, or what the control groups (v2) above this process allow it where that is less.
+/// `None` where the system does not say.
+pub fn total_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let machine = meminfo_bytes(&meminfo, "MemTotal:")?;
+    let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own_cgroup(&cgroup).unwrap_or_default();
+    let limits = own.ancestors().filter_map(|group| {
+        let max = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
+        std::fs::read_to_string(max).ok()?.trim().parse().ok()
+    });
+    Some(limits.fold(machine, u64::min))
+}
+
 fn available_under(proc: &Path, cgroups: &Path) -> Option<u64> {
     let read = |path: PathBuf| std::fs::read_to_string(path).ok();
-    let machine = mem_available(&read(proc.join("meminfo"))?)?;
+    let machine = meminfo_bytes(&read(proc.join("meminfo"))?, AVAILABLE)?;
     let Some(own) = read(proc.join("self/cgroup"))
         .as_deref()
         .and_then(own_cgroup)
@@ -108,11 +125,9 @@ fn available_under(proc: &Path, cgroups: &Path) -> Option<u64> {
     }
 }
 
-/// `MemAvailable` of `/proc/meminfo`, which counts in kibibytes.
-fn mem_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// A line of `/proc/meminfo`, which counts in kibibytes.
+fn meminfo_bytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -150,9 +165,10 @@ mod tests {
     #[test]
     fn mem_available_is_read_in_kibibytes() {
         let meminfo = "MemTotal:       24609684 kB\nMemAvailable:   23885836 kB\nBuffers: 1 kB\n";
-        assert_eq!(mem_available(meminfo), Some(23_885_836 * 1024));
-        assert_eq!(mem_available("MemTotal: 1 kB\n"), None);
-        assert_eq!(mem_available("MemAvailable: many kB\n"), None);
+        let available = |meminfo| meminfo_bytes(meminfo, AVAILABLE);
+        assert_eq!(available(meminfo), Some(23_885_836 * 1024));
+        assert_eq!(available("MemTotal: 1 kB\n"), None);
+        assert_eq!(available("MemAvailable: many kB\n"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The program as a person runs it.
 
 mod bench;
+mod doctor;
 mod hand_over;
 mod node;
 mod perplexity;
