@@ -10,7 +10,7 @@ use super::app::App;
 use super::gpu::Choice;
 use crate::config::Config;
 use crate::http::{ApiKeys, Limits, Readiness, Server, ServerOptions};
-use crate::pool::{ModelId, Pool};
+use crate::pool::{ModelId, Pool, PoolError, Wish};
 use crate::telemetry;
 
 /// Serves until a signal; loads `models` meanwhile.
@@ -79,10 +79,17 @@ fn read_keys(path: &std::path::Path) -> anyhow::Result<ApiKeys> {
 /// Loads the models one after the other, then waits for ever. Returns when one cannot be loaded.
 async fn preload(pool: &Pool, models: &[ModelId], readiness: &Readiness) -> anyhow::Error {
     for model in models {
-        match pool.acquire(model.as_str(), None).await {
+        match pool
+            .acquire_with(model.as_str(), Wish::default(), None)
+            .await
+        {
             Ok(lease) => {
                 let seconds = lease.load_time.as_secs_f64();
                 tracing::info!(%model, seconds, n_ctx = lease.n_ctx, "loaded");
+            }
+            // Somebody wanted it out again before it was in.
+            Err(error @ PoolError::Cancelled { .. }) => {
+                tracing::info!(%model, %error, "not loaded")
             }
             Err(error) => return error.into(),
         }
