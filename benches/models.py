@@ -23,7 +23,7 @@ class Server:
     """`ingle serve` of some files, on a free port of loopback."""
 
     def __init__(self, program, files, **settings):
-        environment = dict(os.environ, INGLE_LISTEN="127.0.0.1:0", INGLE_OFFLINE="1",
+        environment = dict(os.environ, INGLE_LISTEN="127.0.0.1:0", INGLE_OFFLINE="true",
                            INGLE_HOME=str(Path(program).parent / "bench-home"))
         environment.update({f"INGLE_{name.upper()}": str(value) for name, value in settings.items()})
         # The files are known, and loaded when they are asked for: the first load ends before it has begun.
@@ -71,10 +71,14 @@ class Server:
             "model": model, "messages": [{"role": "user", "content": text}], "max_tokens": n})
 
     def empty(self):
-        """Unloads everything; the memory of a process that has loaded nothing yet, or has let go of all."""
-        for name in list(self.states()):
-            self.unload(name)
-        time.sleep(0.5)
+        """Unloads everything; the memory of a process that has let go of all."""
+        n_quiet = 0
+        while n_quiet < 10:
+            states = self.states()
+            for name in states:
+                self.unload(name)
+            n_quiet = 0 if states else n_quiet + 1
+            time.sleep(0.1)
         return self.rss()
 
 

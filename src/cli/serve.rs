@@ -89,7 +89,7 @@ async fn preload(pool: &Pool, models: &[ModelId], readiness: &Readiness) -> anyh
             }
             // Somebody wanted it out again before it was in.
             Err(error @ PoolError::Cancelled { .. }) => {
-                tracing::info!(%model, %error, "not loaded")
+                tracing::info!(%model, %error, "not loaded");
             }
             Err(error) => return error.into(),
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
 use super::error::PoolError;
-use super::loader::Loader;
+use super::loader::{Loader, text_bytes};
 use super::memory::{Needs, block_counts};
 use super::names::Target;
 use super::status::ModelId;
@@ -156,7 +156,11 @@ impl Loader {
             Needs {
                 weights: Bytes::on_host(memory.weights_bytes),
                 kv: Bytes::on_host(memory.kv_bytes),
-                workspace: Bytes::on_host(memory.workspace_bytes),
+                workspace: Bytes::on_host(
+                    memory
+                        .workspace_bytes
+                        .saturating_add(text_bytes(config.n_vocab)),
+                ),
             }
         };
         self.requirements(&config, n_ctx_default, needs)

@@ -22,7 +22,7 @@ pub struct Needs {
     pub weights: Bytes,
     /// The blocks of the KV cache.
     pub kv: Bytes,
-    /// Activations and logits of the largest step.
+    /// Activations and logits of the largest step, and the vocabulary's texts.
     pub workspace: Bytes,
 }
 

@@ -71,8 +71,9 @@ impl Plan {
             .map(|(_, id, ask)| (id.clone(), ask))
     }
 
-    /// Idle models to evict, least recently used first, so that what is `short` becomes free. Models
-    /// that are leaving already count; empty when they suffice, or when nothing would.
+    /// Idle models to evict, least recently used first, so that what is `short` becomes free; none that
+    /// those used later make needless. Models that are leaving already count; empty when they suffice, or
+    /// when nothing would.
     fn evict_for(&self, short: Bytes) -> Vec<ModelId> {
         let mut coming = Bytes::default();
         let mut idle = Vec::new();
@@ -91,13 +92,21 @@ impl Plan {
             // One that holds none of what is still short stays.
             if bytes.helps(short.saturating_sub(coming)) {
                 coming += bytes;
-                evicted.push(id.clone());
+                evicted.push((id.clone(), bytes));
             }
         }
-        if short.fits(coming) {
-            evicted
-        } else {
-            Vec::new()
+        if !short.fits(coming) {
+            return Vec::new();
         }
+        // A small one was taken first that is not missed beside a large one taken last.
+        evicted.retain(|(_, bytes)| {
+            let without = coming.saturating_sub(*bytes);
+            let is_needless = short.fits(without);
+            if is_needless {
+                coming = without;
+            }
+            !is_needless
+        });
+        evicted.into_iter().map(|(id, _)| id).collect()
     }
 }

@@ -165,6 +165,18 @@ fn the_least_recently_used_idle_model_leaves() {
 }
 
 #[test]
+fn a_small_model_stays_where_a_large_one_that_leaves_makes_all_the_room() {
+    let mut script = Script::new(100);
+    script.load_idle("small", 5);
+    script.load_idle("large", 80);
+    script.acquire("c");
+    assert_eq!(
+        script.event(Event::Prepared(id("c"), ask(60))),
+        [Decision::Unload(id("large"))]
+    );
+}
+
+#[test]
 fn a_busy_model_is_never_evicted() {
     let mut script = Script::new(100);
     script.load_idle("a", 60);
