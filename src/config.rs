@@ -66,6 +66,10 @@ pub struct Config {
     pub home: PathBuf,
     /// A folder of manifests that replace and extend the built-in ones.
     pub models: Option<PathBuf>,
+    /// Connections that share the download of a large file.
+    pub pull_connections: NonZeroUsize,
+    /// A file of certificates, in PEM, that downloads trust besides those of the system.
+    pub ca_file: Option<PathBuf>,
     /// Nothing leaves this machine.
     pub offline: bool,
     /// How log lines are written.
@@ -139,6 +143,7 @@ struct Defaults {
     max_waiting: usize,
     insecure: bool,
     home: PathBuf,
+    pull_connections: usize,
     offline: bool,
     log_format: LogFormat,
     drain_seconds: u64,
@@ -165,6 +170,8 @@ const KEYS: &[&str] = &[
     "insecure",
     "home",
     "models",
+    "pull_connections",
+    "ca_file",
     "offline",
     "log_format",
     "drain_seconds",
@@ -229,6 +236,7 @@ impl Config {
             home: default_home()
                 .or_else(|| flags.home.clone())
                 .unwrap_or_default(),
+            pull_connections: 4,
             offline: false,
             log_format: LogFormat::Text,
             drain_seconds: 30,

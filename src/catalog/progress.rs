@@ -25,6 +25,17 @@ pub enum FetchEvent {
         /// Bytes of all files, where known.
         total: Option<u64>,
     },
+    /// One of several files is being read.
+    File {
+        /// What it is called.
+        name: String,
+        /// Which one, from 1.
+        number: usize,
+        /// How many there are.
+        count: usize,
+        /// Its bytes, where known.
+        size_bytes: Option<u64>,
+    },
     /// So much of all files is here. At most a few times a second.
     Bytes {
         /// Bytes here, those of an earlier try included.

@@ -135,7 +135,7 @@ impl InstalledModel {
             && self.files.len() == declared.len()
             && declared
                 .iter()
-                .all(|file| is_here(file.name, file.from, file.sha256))
+                .all(|file| is_here(file.name, &file.from, file.sha256))
     }
 }
 

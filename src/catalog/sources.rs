@@ -7,8 +7,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::address::Address;
 use super::checked::{Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256};
-use super::manifest::{HubFile, HubSource, LocalFile, PackageMember, PackageSource, Source};
+use super::manifest::{
+    HubFile, HubSource, LocalFile, PackageMember, PackageSource, Source, UrlFile, UrlSource,
+};
 
 /// So many files a model may have.
 const FILES_MOST: usize = 1000;
@@ -19,6 +22,7 @@ const FILES_MOST: usize = 1000;
 pub(super) enum RawSource {
     Hub(RawHub),
     Package(RawPackage),
+    Url(RawUrl),
     File(LocalFile),
 }
 
@@ -62,6 +66,25 @@ struct RawMember {
     size_bytes: u64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUrl {
+    // Checked later: an error of the parser would show the whole line, password and all.
+    url: Option<String>,
+    sha256: Option<Sha256>,
+    size_bytes: Option<u64>,
+    files: Option<Vec<RawUrlFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUrlFile {
+    url: String,
+    name: Option<Member>,
+    sha256: Sha256,
+    size_bytes: Option<u64>,
+}
+
 impl RawSource {
     /// The source, if its files keep the rules.
     ///
@@ -73,14 +96,17 @@ impl RawSource {
         let source = match self {
             Self::Hub(raw) => Source::Hub(raw.checked(id)?),
             Self::Package(raw) => Source::Package(raw.checked(id)?),
+            Self::Url(raw) => Source::Url(raw.checked(id)?),
             Self::File(file) => {
                 return Ok(Source::File(LocalFile {
                     path: folder.join(file.path),
                 }));
             }
         };
-        let names: Vec<&Member> = source.declared().iter().map(|file| file.name).collect();
+        let declared = source.declared();
+        let names: Vec<&Member> = declared.iter().map(|file| file.name).collect();
         check_together(&names)?;
+        drop(declared);
         Ok(source)
     }
 }
@@ -157,6 +183,39 @@ impl RawPackage {
             version: self.version,
             members,
         })
+    }
+}
+
+impl RawUrl {
+    fn checked(self, id: &Id) -> Result<UrlSource, String> {
+        let files = match (self.url, self.sha256, self.size_bytes, self.files) {
+            (Some(url), Some(sha256), size_bytes, None) => vec![UrlFile {
+                url: Address::new(&url)?,
+                name: Member::new(format!("{id}.gguf"))?,
+                sha256,
+                size_bytes,
+            }],
+            (None, None, None, Some(files)) => {
+                let file = |raw: RawUrlFile| {
+                    let url = Address::new(&raw.url)?;
+                    Ok(UrlFile {
+                        name: name_of(raw.name, url.reveal().path())?,
+                        url,
+                        sha256: raw.sha256,
+                        size_bytes: raw.size_bytes,
+                    })
+                };
+                files.into_iter().map(file).collect::<Result<_, String>>()?
+            }
+            _ => {
+                return Err(
+                    "a url source has either url and sha256 (with size_bytes, if known) or \
+                            files = [{ url = …, sha256 = … }, …]"
+                        .to_owned(),
+                );
+            }
+        };
+        Ok(UrlSource { files })
     }
 }
 

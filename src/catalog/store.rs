@@ -21,7 +21,9 @@ use crate::egress::ModelFetch;
 use super::checked::Id;
 use super::disk;
 use super::error::Error;
-use super::fetch::{FetchError, Fetched, FetchedFile, Fetcher, HubOptions, PipOptions, Workplace};
+use super::fetch::{
+    FetchError, Fetched, FetchedFile, Fetcher, HttpOptions, HubOptions, PipOptions, Workplace,
+};
 use super::manifest::{HubSource, Manifest, Source};
 use super::pins::{Pin, Pins};
 use super::progress::{FetchEvent, Progress};
@@ -36,6 +38,8 @@ const LOCK_EVERY: Duration = Duration::from_millis(100);
 pub struct StoreOptions {
     /// The hub.
     pub hub: HubOptions,
+    /// Whatever comes over HTTP.
+    pub http: HttpOptions,
     /// Packages.
     pub pip: PipOptions,
 }
@@ -213,6 +217,7 @@ impl Store {
             let name = source.to_string();
             let fetcher = Fetcher {
                 hub: &self.options.hub,
+                http: &self.options.http,
                 pip: &self.options.pip,
                 workplace: workplace.clone(),
                 pins: &pins,

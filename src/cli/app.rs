@@ -9,7 +9,7 @@ use ingle_kernels::{Isa, Team};
 use super::fetch_bar::FetchBar;
 use super::gpu::Choice;
 use crate::backend::local::LocalBackend;
-use crate::catalog::{Catalog, HubOptions, Store, StoreOptions};
+use crate::catalog::{CaFile, Catalog, HttpOptions, HubOptions, Store, StoreOptions};
 use crate::config::{self, Config};
 use crate::egress::Egress;
 use crate::engine::EngineOptions;
@@ -33,10 +33,24 @@ pub(super) fn library(config: &Config) -> anyhow::Result<(Arc<Catalog>, Arc<Stor
     let catalog = Catalog::load(config.models.as_deref())?;
     let options = StoreOptions {
         hub: HubOptions::from_variables(config::variable),
+        http: http_options(config),
         ..StoreOptions::default()
     };
     let store = Store::with_options(&config.home, options)?;
     Ok((Arc::new(catalog), Arc::new(store)))
+}
+
+/// How files come over HTTP.
+fn http_options(config: &Config) -> HttpOptions {
+    let mut options = HttpOptions::from_variables(config::variable);
+    options.connections = config.pull_connections;
+    if let Some(path) = &config.ca_file {
+        options.ca_file = Some(CaFile {
+            named_by: "ca_file (INGLE_CA_FILE)".to_owned(),
+            path: path.clone(),
+        });
+    }
+    options
 }
 
 /// The threads that compute, and by which instructions.

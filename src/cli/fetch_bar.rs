@@ -11,14 +11,14 @@ use crate::catalog::{FetchEvent, Progress};
 /// So often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const KNOWN_TOTAL: &str =
-    "{wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ETA {eta}";
-const UNKNOWN_TOTAL: &str = "{spinner} {decimal_bytes} {decimal_bytes_per_sec}";
+    "{msg}{wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ETA {eta}";
+const UNKNOWN_TOTAL: &str = "{msg}{spinner} {decimal_bytes} {decimal_bytes_per_sec}";
 
 /// Shows a fetch to a person.
 pub(crate) struct FetchBar(Kind);
 
 enum Kind {
-    Terminal(ProgressBar),
+    Terminal(ProgressBar, Mutex<Option<Part>>),
     Lines(Box<Mutex<Lines>>),
 }
 
@@ -27,7 +27,7 @@ impl FetchBar {
     pub(crate) fn stderr() -> Self {
         if io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            Self(Kind::Terminal(bar))
+            Self(Kind::Terminal(bar, Mutex::default()))
         } else {
             Self::lines(Box::new(io::stderr()), LINE_EVERY)
         }
@@ -48,7 +48,10 @@ impl FetchBar {
 impl Progress for FetchBar {
     fn event(&self, event: FetchEvent) {
         match &self.0 {
-            Kind::Terminal(bar) => show(bar, event),
+            Kind::Terminal(bar, part) => {
+                let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+                show(bar, &mut part, event);
+            }
             Kind::Lines(lines) => {
                 lines
                     .lock()
@@ -59,9 +62,46 @@ impl Progress for FetchBar {
     }
 }
 
-fn show(bar: &ProgressBar, event: FetchEvent) {
+/// The file of several that is being read.
+struct Part {
+    /// Which one, e.g. `2/3 config.json`.
+    label: String,
+    /// Bytes of the files before.
+    before: u64,
+    size_bytes: u64,
+}
+
+impl Part {
+    /// What is said of it beside the bar of all files.
+    fn message(&self, done: u64) -> String {
+        let percent = done.saturating_sub(self.before).saturating_mul(100);
+        let percent = percent.checked_div(self.size_bytes).unwrap_or(100).min(100);
+        format!("{} {percent} % ", self.label)
+    }
+}
+
+fn show(bar: &ProgressBar, part: &mut Option<Part>, event: FetchEvent) {
     match event {
+        FetchEvent::File {
+            name,
+            number,
+            count,
+            size_bytes,
+        } => {
+            let before = part
+                .as_ref()
+                .map_or(0, |last| last.before.saturating_add(last.size_bytes));
+            let now = part.insert(Part {
+                label: format!("{number}/{count} {name}"),
+                before,
+                size_bytes: size_bytes.unwrap_or(0),
+            });
+            bar.set_message(now.message(before));
+        }
         FetchEvent::Bytes { done, total } => {
+            if let Some(part) = part {
+                bar.set_message(part.message(done));
+            }
             let is_first = bar.position() == 0;
             if bar.length() != total {
                 set_total(bar, total);
@@ -76,6 +116,8 @@ fn show(bar: &ProgressBar, event: FetchEvent) {
             bar.println(sentence(&FetchEvent::Started { source, total }));
             set_total(bar, total);
             bar.set_position(0);
+            *part = None;
+            bar.set_message("");
         }
         FetchEvent::Done => bar.finish_and_clear(),
         other => bar.println(sentence(&other)),
@@ -165,6 +207,16 @@ fn sentence(event: &FetchEvent) -> String {
         } => {
             format!("fetching {} from {source}", DecimalBytes(*total))
         }
+        FetchEvent::File {
+            name,
+            number,
+            count,
+            size_bytes,
+        } => {
+            let size =
+                size_bytes.map_or_else(String::new, |size| format!(", {}", DecimalBytes(size)));
+            format!("file {number} of {count}: {name}{size}")
+        }
         FetchEvent::Retrying { reason } => format!("{reason}: trying again"),
         FetchEvent::Failed {
             source,
@@ -241,6 +293,25 @@ mod tests {
         let all = told(Duration::ZERO);
         assert!(all.lines().count() > 1000);
         assert!(all.contains("500.00 kB of 1.00 MB (50 %), "), "{all}");
+    }
+
+    #[test]
+    fn each_of_several_files_is_told_with_how_far_it_is() {
+        let (bar, mut part) = (ProgressBar::hidden(), None);
+        for (number, name) in [(1, "a.json"), (2, "b.safetensors")] {
+            let event = FetchEvent::File {
+                name: name.to_owned(),
+                number,
+                count: 2,
+                size_bytes: Some(1000),
+            };
+            assert!(sentence(&event).starts_with(&format!("file {number} of 2: {name}, 1.00 kB")));
+            show(&bar, &mut part, event);
+        }
+        let total = Some(2000);
+        show(&bar, &mut part, FetchEvent::Bytes { done: 1250, total });
+        assert_eq!(bar.message(), "2/2 b.safetensors 25 % ");
+        assert_eq!(bar.position(), 1250);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `ingle pull`, `ingle list`, `ingle rm`: which model files are here.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use indicatif::DecimalBytes;
 
@@ -12,7 +14,7 @@ use crate::egress::Egress;
 /// So many aliases of a model are listed.
 const ALIASES_SHOWN: usize = 4;
 
-/// Fetches a model unless it is here, and says where its file lies.
+/// Fetches a model unless it is here, and says where it lies.
 ///
 /// - `name` — an id or alias of the catalogue
 /// - `progress` — hears how the download goes, e.g. a [`FetchBar`](super::fetch_bar::FetchBar)
@@ -65,7 +67,7 @@ pub(crate) fn list(catalog: &Catalog, store: &Store, out: &mut dyn Write) -> any
     Ok(table::write(&rows, out)?)
 }
 
-/// Removes a model's file from the store.
+/// Removes a model's files from the store.
 ///
 /// - `name` — an id or alias of the catalogue, or the id of a model it no longer has
 ///
@@ -107,10 +109,7 @@ fn catalog_row(manifest: &Manifest, store: &Store, model: Option<&InstalledModel
         (Some(path), Some(model)) if path == model.path => {
             (size(model.size_bytes), model.source.clone())
         }
-        (Some(path), _) => {
-            let length = path.metadata().map_or(0, |meta| meta.len());
-            (size(length), path.display().to_string())
-        }
+        (Some(path), _) => (size(length_of(&path)), path.display().to_string()),
         (None, Some(_)) => ("outdated".to_owned(), first_source(manifest)),
         (None, None) => ("-".to_owned(), first_source(manifest)),
     };
@@ -127,6 +126,16 @@ fn catalog_row(manifest: &Manifest, store: &Store, model: Option<&InstalledModel
     [manifest.id.clone(), size, aliases, from]
 }
 
+/// The length of a file, or of the files right in a folder.
+fn length_of(path: &Path) -> u64 {
+    let length = |path: &Path| path.metadata().ok().filter(fs::Metadata::is_file);
+    let Ok(entries) = fs::read_dir(path) else {
+        return length(path).map_or(0, |meta| meta.len());
+    };
+    let lengths = entries.flatten().filter_map(|entry| length(&entry.path()));
+    lengths.map(|meta| meta.len()).sum()
+}
+
 fn first_source(manifest: &Manifest) -> String {
     manifest
         .sources
@@ -141,9 +150,6 @@ fn size(n_bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use super::*;
 
     /// A catalogue whose `tiny` is a file on this machine, and an empty store.

@@ -95,7 +95,7 @@ impl<F: Fn(LoadStage) + Send + Sync> FetchProgress<F> {
 impl<F: Fn(LoadStage) + Send + Sync> Progress for FetchProgress<F> {
     fn event(&self, event: FetchEvent) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.tell)(match event {
+        let stage = match event {
             FetchEvent::Waiting => LoadStage::Fetching {
                 source: "another download of it".to_owned(),
                 done_bytes: 0,
@@ -133,7 +133,10 @@ impl<F: Fn(LoadStage) + Send + Sync> Progress for FetchProgress<F> {
             },
             FetchEvent::Verifying => LoadStage::Verifying,
             FetchEvent::Done => LoadStage::Opening,
-        });
+            // Bytes are those of all files.
+            FetchEvent::File { .. } => return,
+        };
+        (self.tell)(stage);
     }
 }
 

@@ -1,19 +1,24 @@
 //! The catalogue's store against real servers and a real pip, on this machine alone.
 
+mod address;
+mod advice;
 mod broken;
 mod hub;
+mod killed;
 mod many;
 mod package;
+mod proxy;
 mod server;
+mod spread;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use ingle::catalog::{
-    Catalog, Error, FetchEvent, HubOptions, Manifest, PipOptions, Progress, Secret, Sha256, Store,
-    StoreOptions,
+    Catalog, Error, FetchEvent, HttpOptions, HubOptions, Manifest, PipOptions, Progress, Secret,
+    Sha256, Store, StoreOptions,
 };
 use ingle::egress::{Egress, ModelFetch};
 use sha2::Digest;
@@ -21,10 +26,14 @@ use tempfile::TempDir;
 
 /// What the hub's test file holds: long enough for many chunks.
 fn content() -> Vec<u8> {
-    (0..1_500_000_u32)
-        .flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 8).to_le_bytes())
-        .take(3_000_001)
-        .collect()
+    static CONTENT: OnceLock<Vec<u8>> = OnceLock::new();
+    let made = || {
+        (0..1_500_000_u32)
+            .flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 8).to_le_bytes())
+            .take(3_000_001)
+            .collect()
+    };
+    CONTENT.get_or_init(made).clone()
 }
 
 fn sha256(bytes: &[u8]) -> Sha256 {
@@ -39,6 +48,7 @@ fn permit() -> ModelFetch {
 struct House {
     folder: TempDir,
     hub: HubOptions,
+    http: HttpOptions,
     pip: PipOptions,
 }
 
@@ -48,8 +58,11 @@ impl House {
             folder: tempfile::tempdir().unwrap(),
             hub: HubOptions {
                 endpoint: endpoint.to_owned(),
-                retry_delay: Duration::from_millis(5),
                 ..HubOptions::default()
+            },
+            http: HttpOptions {
+                retry_delay: Duration::from_millis(5),
+                ..HttpOptions::default()
             },
             pip: PipOptions::default(),
         }
@@ -60,6 +73,12 @@ impl House {
         self
     }
 
+    /// The same, where the test file is shared by four connections.
+    fn spread(mut self) -> Self {
+        self.http.segment_bytes = 1 << 18;
+        self
+    }
+
     fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
@@ -67,6 +86,7 @@ impl House {
     fn store(&self) -> Store {
         let options = StoreOptions {
             hub: self.hub.clone(),
+            http: self.http.clone(),
             pip: self.pip.clone(),
         };
         Store::with_options(&self.home(), options).unwrap()
@@ -105,7 +125,7 @@ impl House {
                     entry.metadata().unwrap().len(),
                 )
             })
-            .filter(|(name, _)| name.strip_suffix(".part").is_some())
+            .filter(|(name, _)| [".part", ".pieces"].iter().any(|end| name.ends_with(end)))
             .collect();
         files.sort();
         files

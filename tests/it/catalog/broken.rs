@@ -135,7 +135,15 @@ async fn wrong_bytes_are_thrown_away() {
     let bytes = content();
     let tag = sha256(b"something else").to_string();
     let server = Server::start(move |request, _| file(request, &bytes, &tag));
-    let house = House::new(&server.url());
+    for house in [
+        House::new(&server.url()),
+        House::new(&server.url()).spread(),
+    ] {
+        assert_wrong_bytes_thrown_away(&house).await;
+    }
+}
+
+async fn assert_wrong_bytes_thrown_away(house: &House) {
     let said = refused(&house.store(), &house.on_hub()).await;
     assert!(
         said.contains("thrown away") && said.contains(&sha256(&content()).to_string()),
@@ -170,20 +178,27 @@ async fn a_part_spoilt_on_disk_costs_one_more_download_and_no_more() {
 async fn every_refusal_says_what_to_do() {
     for (status, with_token, advice) in [
         (401, false, "set HF_TOKEN"),
-        (403, false, "accept its terms"),
-        (401, true, "the token in HF_TOKEN may not read"),
-        (403, true, "accept the repository's terms"),
+        (403, false, "accept its terms on "),
+        (401, true, "does not take the token in HF_TOKEN"),
+        (403, true, "the token in HF_TOKEN may not read"),
         (404, false, "check repo, revision and file"),
+        (407, false, "the proxy wants a name and a password"),
         (429, false, "too many requests"),
+        (451, false, "for legal reasons"),
         (500, false, "try again later"),
         (503, false, "try again later"),
         (418, false, "check HF_ENDPOINT"),
     ] {
-        for method in ["HEAD", "GET"] {
+        for method in ["HEAD", "GET", "GET over several connections"] {
+            let (method, is_spread) = (
+                &method[..method.find(' ').unwrap_or(method.len())],
+                method.len() > 4,
+            );
             let bytes = content();
             let tag = sha256(&bytes).to_string();
+            let refuses = method.to_owned();
             let server = Server::start(move |request, _| {
-                if request.method == method {
+                if request.method == refuses {
                     Reply::status(status)
                 } else {
                     file(request, &bytes, &tag)
@@ -192,6 +207,9 @@ async fn every_refusal_says_what_to_do() {
             let mut house = House::new(&server.url());
             if with_token {
                 house = house.with_token();
+            }
+            if is_spread {
+                house = house.spread();
             }
             let said = refused(&house.store(), &house.on_hub()).await;
             let url = format!("{}{HUB_PATH} answers {status}: ", server.url());
@@ -232,14 +250,18 @@ async fn endless_redirects_and_silent_servers_are_given_up() {
     assert!(said.contains("redirects again after 5"), "{said}");
 
     let server = hub(|reply, _| reply.stalling_at(0));
-    let mut house = House::new(&server.url());
-    house.hub.stall_timeout = Duration::from_millis(200);
-    house.hub.tries_most = 2;
-    let begun = Instant::now();
-    let said = refused(&house.store(), &house.on_hub()).await;
-    assert!(said.contains("nothing arrived for"), "{said}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
-    house.assert_nothing_visible();
+    for mut house in [
+        House::new(&server.url()),
+        House::new(&server.url()).spread(),
+    ] {
+        house.http.stall_timeout = Duration::from_millis(200);
+        house.http.tries_most = 2;
+        let begun = Instant::now();
+        let said = refused(&house.store(), &house.on_hub()).await;
+        assert!(said.contains("nothing arrived for"), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        house.assert_nothing_visible();
+    }
 }
 
 #[tokio::test]
@@ -356,8 +378,8 @@ async fn a_host_that_takes_no_connection_is_given_up_after_the_connect_timeout()
     // It takes bytes, but never answers the client's TLS greeting.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut house = House::new(&format!("https://{}", listener.local_addr().unwrap()));
-    assert_eq!(house.hub.connect_timeout, Duration::from_secs(5));
-    house.hub.connect_timeout = Duration::from_millis(300);
+    assert_eq!(house.http.connect_timeout, Duration::from_secs(5));
+    house.http.connect_timeout = Duration::from_millis(300);
     let begun = Instant::now();
     let said = refused(&house.store(), &house.on_hub()).await;
     assert!(said.contains("no connection within 0.3 s"), "{said}");

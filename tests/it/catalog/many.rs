@@ -82,6 +82,8 @@ async fn all_files_appear_together_in_one_folder() {
     let all = u64::try_from(content().len() + 2 * CONFIG.len()).unwrap();
     assert_eq!(model.size_bytes, all);
     let told = heard.all();
+    let n_told = |event: &&FetchEvent| matches!(event, FetchEvent::File { count: 3, .. });
+    assert_eq!(told.iter().filter(n_told).count(), 3);
     let done = FetchEvent::Bytes {
         done: all,
         total: Some(all),

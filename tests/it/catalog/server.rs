@@ -1,10 +1,14 @@
 //! An HTTP server that does what a test says, down to cutting an answer short.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// A slow answer comes in so many slices a second.
+const SLICES_A_SECOND: usize = 50;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -19,6 +23,26 @@ impl Request {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
+
+    /// Asks for a part of any file.
+    pub(super) fn part(start: usize, end: usize) -> Self {
+        let range = format!("bytes={start}-{}", end - 1);
+        Self {
+            method: "GET".to_owned(),
+            path: String::new(),
+            headers: BTreeMap::from([("range".to_owned(), range)]),
+        }
+    }
+
+    /// Where the part of a file of this length that is asked for starts and ends.
+    pub(super) fn range(&self, n_bytes: usize) -> Option<(usize, usize)> {
+        let (start, last) = self
+            .header("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
+        let end = last.parse().map_or(n_bytes, |last: usize| last + 1);
+        Some((start.parse().ok()?, end.min(n_bytes)))
+    }
 }
 
 /// What is answered.
@@ -31,6 +55,8 @@ pub(super) struct Reply {
     pub(super) cut_at: Option<usize>,
     /// Before it ends so, nothing is sent for as long as the client waits.
     pub(super) stalls: bool,
+    /// No faster than this over this connection.
+    pub(super) bytes_per_second: Option<u32>,
 }
 
 impl Reply {
@@ -51,6 +77,11 @@ impl Reply {
         self
     }
 
+    pub(super) fn slowly(mut self, bytes_per_second: u32) -> Self {
+        self.bytes_per_second = Some(bytes_per_second);
+        self
+    }
+
     pub(super) fn stalling_at(mut self, n_bytes: usize) -> Self {
         self.cut_at = Some(n_bytes);
         self.stalls = true;
@@ -67,27 +98,18 @@ pub(super) fn file(request: &Request, bytes: &[u8], etag: &str) -> Reply {
         ..Reply::default()
     };
     let is_same = request.header("if-range").is_none_or(|tag| tag == etag);
-    let start = request
-        .header("range")
-        .and_then(|range| {
-            range
-                .strip_prefix("bytes=")?
-                .strip_suffix('-')?
-                .parse::<usize>()
-                .ok()
-        })
-        .filter(|_| is_same);
-    let reply = match start {
+    let part = request.range(bytes.len()).filter(|_| is_same);
+    let reply = match part {
         None => whole(),
-        Some(start) if start >= bytes.len() => Reply::status(416),
-        Some(start) => Reply {
+        Some((start, _)) if start >= bytes.len() => Reply::status(416),
+        Some((start, end)) => Reply {
             status: 206,
-            body: bytes[start..].to_vec(),
+            body: bytes[start..end].to_vec(),
             ..Reply::default()
         }
         .header(
             "content-range",
-            format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len()),
+            format!("bytes {start}-{}/{}", end - 1, bytes.len()),
         ),
     };
     reply.header("etag", etag)
@@ -97,20 +119,45 @@ pub(super) fn file(request: &Request, bytes: &[u8], etag: &str) -> Reply {
 pub(super) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    n_sent: Arc<AtomicUsize>,
 }
+
+/// What HTTP is spoken over.
+pub(super) trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
 
 impl Server {
     /// `answer` gets each request and how many of its method came before.
     pub(super) fn start(answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_over(|stream| Some(Box::new(stream) as Box<dyn Wire>), answer)
+    }
+
+    /// The same, with something between the sockets and HTTP, e.g. TLS.
+    pub(super) fn start_over(
+        wrap: impl Fn(TcpStream) -> Option<Box<dyn Wire>> + Send + Sync + 'static,
+        answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let (heard, answer) = (Arc::clone(&requests), Arc::new(answer));
+        let n_sent: Arc<AtomicUsize> = Arc::default();
+        let (heard, answer, wrap) = (Arc::clone(&requests), Arc::new(answer), Arc::new(wrap));
+        let sent = Arc::clone(&n_sent);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (heard, answer) = (Arc::clone(&heard), Arc::clone(&answer));
+                let (heard, answer, wrap) =
+                    (Arc::clone(&heard), Arc::clone(&answer), Arc::clone(&wrap));
+                let sent = Arc::clone(&sent);
                 std::thread::spawn(move || {
-                    let Some(request) = read(&stream) else { return };
+                    // A stalling answer ends when the client hangs up, or then.
+                    let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
+                    let Some(mut stream) = wrap(stream) else {
+                        return;
+                    };
+                    let Some(request) = read(&mut stream) else {
+                        return;
+                    };
                     let n_before = {
                         let mut heard = heard.lock().unwrap();
                         let n_before = heard
@@ -121,11 +168,24 @@ impl Server {
                         n_before
                     };
                     // The client may hang up at any time.
-                    let _ = write(&stream, &request, &answer(&request, n_before));
+                    let _ = write(&mut stream, &request, &answer(&request, n_before), &sent);
                 });
             }
         });
-        Self { address, requests }
+        Self {
+            address,
+            requests,
+            n_sent,
+        }
+    }
+
+    /// Bytes of bodies that were sent so far.
+    pub(super) fn n_sent(&self) -> usize {
+        self.n_sent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub(super) fn url(&self) -> String {
@@ -146,7 +206,7 @@ impl Server {
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Request> {
+fn read(stream: &mut dyn Wire) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let mut words = first.split_whitespace();
@@ -166,7 +226,12 @@ fn read(stream: &TcpStream) -> Option<Request> {
     }
 }
 
-fn write(mut stream: &TcpStream, request: &Request, reply: &Reply) -> std::io::Result<()> {
+fn write(
+    stream: &mut dyn Wire,
+    request: &Request,
+    reply: &Reply,
+    n_sent: &AtomicUsize,
+) -> std::io::Result<()> {
     let mut head = Vec::new();
     write!(
         head,
@@ -192,12 +257,21 @@ fn write(mut stream: &TcpStream, request: &Request, reply: &Reply) -> std::io::R
         .cut_at
         .unwrap_or(reply.body.len())
         .min(reply.body.len());
-    stream.write_all(&reply.body[..end])?;
+    let body = &reply.body[..end];
+    let slice = reply
+        .bytes_per_second
+        .map_or(body.len(), |rate| rate as usize / SLICES_A_SECOND);
+    for slice in body.chunks(slice.max(1)) {
+        stream.write_all(slice)?;
+        stream.flush()?;
+        n_sent.fetch_add(slice.len(), Ordering::Relaxed);
+        if reply.bytes_per_second.is_some() {
+            std::thread::sleep(Duration::from_secs(1) / u32::try_from(SLICES_A_SECOND).unwrap());
+        }
+    }
     stream.flush()?;
     if reply.stalls {
-        // Ends when the client hangs up.
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let _ = std::io::Read::read(&mut stream, &mut [0]);
+        let _ = stream.read(&mut [0]);
     }
     Ok(())
 }
