@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::checked::{
     Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
@@ -69,7 +69,7 @@ impl Network {
 }
 
 /// The terms of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct License {
     /// What they are called.

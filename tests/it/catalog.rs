@@ -68,6 +68,7 @@ impl House {
         let options = StoreOptions {
             hub: self.hub.clone(),
             pip: self.pip.clone(),
+            ..StoreOptions::default()
         };
         Store::with_options(&self.home(), options).unwrap()
     }
