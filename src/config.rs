@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::keep_alive::KeepAlive;
 use crate::telemetry::LogFormat;
@@ -70,7 +71,12 @@ pub struct Config {
     pub pull_connections: NonZeroUsize,
     /// A file of certificates, in PEM, that downloads trust besides those of the system.
     pub ca_file: Option<PathBuf>,
+    /// Folders of GGUF files, each a model under its file's name as soon as it is there, besides `gguf` in
+    /// `home`; a variable may name several as `PATH` does.
+    #[serde(default, deserialize_with = "folders")]
+    pub model_folders: Vec<PathBuf>,
     /// Nothing leaves this machine.
+    #[serde(deserialize_with = "yes_or_no")]
     pub offline: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
@@ -118,6 +124,9 @@ pub struct Flags {
     #[expect(missing_docs, reason = "see the field of Config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home: Option<PathBuf>,
+    #[expect(missing_docs, reason = "see the field of Config")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub model_folders: Vec<PathBuf>,
     #[expect(missing_docs, reason = "see the field of Config")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offline: Option<bool>,
@@ -172,6 +181,7 @@ const KEYS: &[&str] = &[
     "models",
     "pull_connections",
     "ca_file",
+    "model_folders",
     "offline",
     "log_format",
     "drain_seconds",
@@ -271,6 +281,46 @@ impl Config {
     }
 }
 
+/// One folder, several in one text, or a list of them.
+fn folders<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Folders {
+        Text(String),
+        List(Vec<PathBuf>),
+    }
+    Ok(match Folders::deserialize(from)? {
+        Folders::Text(text) => std::env::split_paths(&text)
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .collect(),
+        Folders::List(folders) => folders,
+    })
+}
+
+/// A bool, or 1 or 0 as variables of the environment have it.
+fn yes_or_no<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Answer {
+        Bool(bool),
+        Number(u64),
+        Text(String),
+    }
+    match Answer::deserialize(from)? {
+        Answer::Bool(answer) => Ok(answer),
+        Answer::Number(0) => Ok(false),
+        Answer::Number(1) => Ok(true),
+        Answer::Number(number) => Err(D::Error::custom(format!("{number} is neither 1 nor 0"))),
+        Answer::Text(text) => match &*text.to_ascii_lowercase() {
+            "yes" | "on" => Ok(true),
+            "no" | "off" => Ok(false),
+            _ => Err(D::Error::custom(format!(
+                "{text:?} is neither true nor false"
+            ))),
+        },
+    }
+}
+
 /// A variable of the environment, if it is set, not empty and text.
 pub fn variable(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -361,6 +411,49 @@ mod tests {
             assert_eq!(config.log_format, LogFormat::Json);
             assert_eq!(config.threads, NonZeroUsize::new(5));
             assert_eq!(config.ctx, NonZeroU32::new(700));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn offline_and_folders_are_said_as_people_say_them() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            jail.set_env("INGLE_HOME", "store");
+            for (text, expected) in [("1", true), ("0", false), ("true", true), ("on", true)] {
+                jail.set_env("INGLE_OFFLINE", text);
+                let config = Config::load(&Flags::default(), None).unwrap();
+                assert_eq!(config.offline, expected, "{text}");
+            }
+            for text in ["2", "perhaps"] {
+                jail.set_env("INGLE_OFFLINE", text);
+                let error = Config::load(&Flags::default(), None)
+                    .unwrap_err()
+                    .to_string();
+                assert!(
+                    error.starts_with("INGLE_OFFLINE: ") && error.contains("neither"),
+                    "{error}"
+                );
+            }
+            jail.set_env("INGLE_OFFLINE", "0");
+            let folders = |flags: &Flags| Config::load(flags, None).unwrap().model_folders;
+            assert!(folders(&Flags::default()).is_empty());
+            jail.create_file(FILE_NAME, "model_folders = [\"/a b\", \"c\"]\n")?;
+            assert_eq!(
+                folders(&Flags::default()),
+                [Path::new("/a b"), Path::new("c")]
+            );
+            let several = std::env::join_paths(["/d e", "f"]).unwrap();
+            jail.set_env("INGLE_MODEL_FOLDERS", several.to_str().unwrap());
+            assert_eq!(
+                folders(&Flags::default()),
+                [Path::new("/d e"), Path::new("f")]
+            );
+            let flags = Flags {
+                model_folders: vec![PathBuf::from("g")],
+                ..Flags::default()
+            };
+            assert_eq!(folders(&flags), [Path::new("g")]);
             Ok(())
         });
     }

@@ -74,6 +74,12 @@ checked!(
     |text| is_plain(text, b"._-:") && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 );
 checked!(
+    /// What a model file is called in a bundle, and where that is installed.
+    CarriedName,
+    "1 to 80 of letters, digits, `.`, `_`, `-`, `+` and `:`, beginning with a letter or a digit",
+    |text| text.len() <= 80 && is_plain(text, b"._-+:")
+);
+checked!(
     /// A repository of the hub, `owner/name`.
     Repo,
     "owner/name, each of letters, digits, `.`, `_` and `-`",

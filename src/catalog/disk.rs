@@ -43,6 +43,19 @@ pub fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 
+/// A path as it may be shown: nothing in it moves a terminal's cursor or changes its colours.
+pub(super) fn shown(path: &Path) -> String {
+    let mut shown = String::new();
+    for letter in path.to_string_lossy().chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// Removes a file or a folder with all in it; nothing there is no error.
 pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {

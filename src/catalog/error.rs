@@ -34,6 +34,22 @@ pub enum Error {
         /// The id of the model that has it.
         first: String,
     },
+    /// Several files that were put into folders have one name.
+    #[error("several files are called {name:?}: ask for {}", .names.join(" or "))]
+    Ambiguous {
+        /// The name as it was asked for.
+        name: String,
+        /// What each of them is called.
+        names: Vec<String>,
+    },
+    /// A model of another store cannot be recorded.
+    #[error("{name:?} cannot be imported: {problem}")]
+    Import {
+        /// What it is called.
+        name: String,
+        /// Why, in one clause.
+        problem: String,
+    },
     /// The store's files cannot be read or written.
     #[error("{doing} {}: {source}", .path.display())]
     Io {

@@ -4,11 +4,17 @@
 //! or lying outside the store's folder ever counts as installed.
 
 mod address;
+mod bundle;
+mod carried;
 mod checked;
 mod disk;
 mod embedded;
 mod error;
 mod fetch;
+mod folders;
+mod foreign;
+mod imports;
+mod local;
 mod manifest;
 mod names;
 mod pins;
@@ -23,12 +29,22 @@ use std::fs;
 use std::path::Path;
 
 pub use address::Address;
+pub use bundle::{
+    BundleError, BundleManifest, BundledFile, BundledKind, BundledModel, Created, FromCatalogue,
+    Installed, Outcome, Packing, create as create_bundle, install as install_bundle,
+    verify as verify_bundle,
+};
 pub use checked::{
-    Alias, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256, TemplateName,
+    Alias, CarriedName, Id, Member, PackageName, PackageVersion, Repo, Revision, Sha256,
+    TemplateName,
 };
 pub use disk::free_bytes;
 pub use error::{Error, Near};
 pub use fetch::{CaFile, FetchError, HttpOptions, HubOptions, PipOptions, ProxyOptions, Secret};
+pub use folders::{Skipped, without_shard};
+pub use foreign::{Candidate, Contents, ForeignStore, Program, Refused};
+pub use imports::{Import, Recorded};
+pub use local::{Fact, LocalModel, LocalModels, NotHere, Origin};
 pub use manifest::{
     HubFile, HubSource, Kind, License, LocalFile, Manifest, Network, PackageMember, PackageSource,
     Source, UrlFile, UrlSource,
@@ -37,6 +53,8 @@ pub use names::closest;
 pub use progress::{FetchEvent, Progress};
 pub use receipt::{InstalledFile, InstalledModel};
 pub use store::{Store, StoreOptions};
+
+pub use verify::sha256_file;
 
 use manifest::RawManifest;
 
@@ -47,6 +65,8 @@ const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
 #[derive(Clone, Debug)]
 pub struct Catalog {
     manifests: Vec<Manifest>,
+    /// Their texts, in the same order.
+    texts: Vec<String>,
     /// Every id and alias, to its place in `manifests`.
     names: BTreeMap<String, usize>,
 }
@@ -60,39 +80,80 @@ impl Catalog {
     /// # Errors
     /// [`Error::Manifest`], [`Error::NameTaken`], [`Error::Io`].
     pub fn load(overrides: Option<&Path>) -> Result<Self, Error> {
+        Self::load_with(None, overrides)
+    }
+
+    /// As [`load`](Self::load), and between the two the manifests that bundles brought into the store
+    /// in `home`. Those give way where another model has one of their aliases.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_with(home: Option<&Path>, overrides: Option<&Path>) -> Result<Self, Error> {
         let mut read = BTreeMap::new();
         for (id, text) in embedded::MANIFESTS {
             let file = format!("models/{id}.toml");
-            read.insert(
-                (*id).to_owned(),
-                (file.clone(), parse(&file, id, text, None)?),
-            );
+            let manifest = parse(&file, id, text, None)?;
+            let text = (*text).to_owned();
+            read.insert((*id).to_owned(), (file, text, manifest));
         }
-        for path in overrides.map(manifests_in).transpose()?.unwrap_or_default() {
-            let file = path.display().to_string();
-            let text =
-                fs::read_to_string(&path).map_err(|error| Error::io("reading", &path, error))?;
-            let stem = path
-                .file_stem()
-                .map(|stem| stem.to_string_lossy())
-                .unwrap_or_default();
-            let manifest = parse(&file, &stem, &text, path.parent())?;
-            read.insert(manifest.id.clone(), (file, manifest));
+        let carried = home.map(carried::folder).filter(|folder| folder.is_dir());
+        let mut from_bundles = BTreeMap::new();
+        read_folder(carried.as_deref(), &mut from_bundles)?;
+        let mut own = BTreeMap::new();
+        read_folder(overrides, &mut own)?;
+        for id in from_bundles.keys() {
+            read.remove(id);
         }
-        let mut names: BTreeMap<String, usize> = BTreeMap::new();
-        let mut manifests: Vec<Manifest> = Vec::new();
-        for (file, manifest) in read.into_values() {
-            for name in std::iter::once(&manifest.id).chain(&manifest.aliases) {
-                if let Some(&other) = names.get(name) {
-                    let first = manifests.get(other).map_or(&manifest.id, |other| &other.id);
-                    let (name, first) = (name.clone(), first.clone());
-                    return Err(Error::NameTaken { file, name, first });
-                }
-                names.insert(name.clone(), manifests.len());
+        read.extend(own);
+        from_bundles.retain(|id, _| !read.contains_key(id));
+        let mut catalog = Self {
+            manifests: Vec::new(),
+            texts: Vec::new(),
+            names: BTreeMap::new(),
+        };
+        for (file, text, manifest) in read.into_values() {
+            if let Some((name, first)) = catalog.taken(&manifest) {
+                return Err(Error::NameTaken { file, name, first });
             }
-            manifests.push(manifest);
+            catalog.add(manifest, text);
         }
-        Ok(Self { manifests, names })
+        for (file, text, mut manifest) in from_bundles.into_values() {
+            if catalog.names.contains_key(&manifest.id) {
+                tracing::warn!(file, "another model has its name: it is left out");
+                continue;
+            }
+            manifest
+                .aliases
+                .retain(|alias| !catalog.names.contains_key(alias));
+            catalog.add(manifest, text);
+        }
+        Ok(catalog)
+    }
+
+    /// A name of the manifest that another model has, and that model's id.
+    fn taken(&self, manifest: &Manifest) -> Option<(String, String)> {
+        let mut names = std::iter::once(&manifest.id).chain(&manifest.aliases);
+        names.find_map(|name| {
+            let other = self.manifests.get(*self.names.get(name)?)?;
+            Some((name.clone(), other.id.clone()))
+        })
+    }
+
+    fn add(&mut self, manifest: Manifest, text: String) {
+        for name in std::iter::once(&manifest.id).chain(&manifest.aliases) {
+            self.names.insert(name.clone(), self.manifests.len());
+        }
+        self.manifests.push(manifest);
+        self.texts.push(text);
+    }
+
+    /// The text of a model's manifest.
+    fn text(&self, id: &str) -> Option<&str> {
+        let idx = self
+            .manifests
+            .iter()
+            .position(|manifest| manifest.id == id)?;
+        self.texts.get(idx).map(String::as_str)
     }
 
     /// The model with this id or alias; upper and lower case are the same.
@@ -155,6 +216,21 @@ fn manifests_in(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     }
     found.sort();
     Ok(found)
+}
+
+/// What was read of a manifest: its file, its text, and itself; by id.
+type Read = BTreeMap<String, (String, String, Manifest)>;
+
+/// Reads the manifests of a folder.
+fn read_folder(folder: Option<&Path>, read: &mut Read) -> Result<(), Error> {
+    for path in folder.map(manifests_in).transpose()?.unwrap_or_default() {
+        let file = path.display().to_string();
+        let text = fs::read_to_string(&path).map_err(|error| Error::io("reading", &path, error))?;
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+        let manifest = parse(&file, &stem.unwrap_or_default(), &text, path.parent())?;
+        read.insert(manifest.id.clone(), (file, text, manifest));
+    }
+    Ok(())
 }
 
 /// Reads one manifest.

@@ -7,6 +7,9 @@
 //! partial/<id>/             what is being fetched; a later fetch goes on from it
 //! pins/<id>.toml            what sources gave the first time
 //! locks/<id>.lock           held by who fetches or removes
+//! gguf/                     files that people put there: see `folders`
+//! manifests/<id>.toml       of models that came in bundles: see `carried`
+//! imports/<name>.toml       models that lie in other programs' stores: see `imports`
 //! ```
 
 use std::collections::BTreeMap;
@@ -18,12 +21,15 @@ use std::time::Duration;
 
 use crate::egress::ModelFetch;
 
+use super::carried;
 use super::checked::Id;
 use super::disk;
 use super::error::Error;
 use super::fetch::{
     FetchError, Fetched, FetchedFile, Fetcher, HttpOptions, HubOptions, PipOptions, Workplace,
 };
+use super::folders::Folders;
+use super::imports::Imports;
 use super::manifest::{HubSource, Manifest, Source};
 use super::pins::{Pin, Pins};
 use super::progress::{FetchEvent, Progress};
@@ -42,6 +48,8 @@ pub struct StoreOptions {
     pub http: HttpOptions,
     /// Packages.
     pub pip: PipOptions,
+    /// Folders of GGUF files that are models by being there, besides the store's own.
+    pub model_folders: Vec<PathBuf>,
 }
 
 /// A folder of model files. Several processes may use one at the same time.
@@ -49,6 +57,8 @@ pub struct StoreOptions {
 pub struct Store {
     home: PathBuf,
     options: StoreOptions,
+    pub(super) folders: Arc<Folders>,
+    pub(super) imports: Imports,
 }
 
 impl Store {
@@ -65,11 +75,14 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn with_options(home: &Path, options: StoreOptions) -> Result<Self, Error> {
+        let named = options.model_folders.clone();
         let store = Self {
             home: home.to_owned(),
             options,
+            folders: Arc::new(Folders::new(home.join("gguf"), named)),
+            imports: Imports::new(home.join("imports")),
         };
-        for folder in ["models", "partial", "pins", "locks"] {
+        for folder in ["models", "partial", "pins", "locks", "gguf", "imports"] {
             let path = home.join(folder);
             // A store on a read-only disk can still be read.
             match fs::create_dir_all(&path) {
@@ -186,18 +199,12 @@ impl Store {
         if !folders.iter().any(|folder| folder.exists()) {
             return Err(self.not_installed(id.as_str()));
         }
-        let lock = self.lock_file(id.as_str())?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Busy { id: id.to_string() }),
-            Err(TryLockError::Error(error)) => {
-                return Err(Error::io("locking", &self.lock_path(id.as_str()), error));
-            }
-        }
+        let _lock = self.try_lock(id.as_str())?;
         let freed = folders.iter().map(|folder| disk::bytes_below(folder)).sum();
         for folder in &folders {
             disk::remove_all(folder).map_err(|error| Error::io("removing", folder, error))?;
         }
+        carried::remove(&self.home, &id)?;
         Ok(freed)
     }
 
@@ -251,7 +258,7 @@ impl Store {
     }
 
     /// Puts verified files into their place.
-    fn install(
+    pub(super) fn install(
         &self,
         id: &str,
         source: String,
@@ -281,10 +288,22 @@ impl Store {
         model.map(|model| model.path).ok_or_else(gone)
     }
 
-    fn read_installed(&self, id: &str) -> Option<InstalledModel> {
+    pub(super) fn read_installed(&self, id: &str) -> Option<InstalledModel> {
         let id = Id::new(id).ok()?.to_string();
         let folder = self.folder(&id);
         Receipt::read(&folder, &id)?.model(&folder, id)
+    }
+
+    /// Takes the model's lock, unless somebody else has it.
+    pub(super) fn try_lock(&self, id: &str) -> Result<File, Error> {
+        let file = self.lock_file(id)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { id: id.to_owned() }),
+            Err(TryLockError::Error(error)) => {
+                Err(Error::io("locking", &self.lock_path(id), error))
+            }
+        }
     }
 
     /// Waits for the model's lock.

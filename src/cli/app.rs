@@ -30,10 +30,11 @@ pub(super) struct App {
 
 /// The catalogue and the store of `config`.
 pub(super) fn library(config: &Config) -> anyhow::Result<(Arc<Catalog>, Arc<Store>)> {
-    let catalog = Catalog::load(config.models.as_deref())?;
+    let catalog = Catalog::load_with(Some(&config.home), config.models.as_deref())?;
     let options = StoreOptions {
         hub: HubOptions::from_variables(config::variable),
         http: http_options(config),
+        model_folders: config.model_folders.clone(),
         ..StoreOptions::default()
     };
     let store = Store::with_options(&config.home, options)?;
@@ -78,8 +79,14 @@ pub(super) async fn model_file(model: &str, config: &Config) -> anyhow::Result<P
     let is_gguf = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    if is_gguf {
+        return Ok(path);
+    }
+    if let Some(model) = store.local(model)? {
+        model.facts()?;
+        return Ok(model.path);
+    }
     let manifest = match catalog.find(model) {
-        _ if is_gguf => return Ok(path),
         Err(_) if path.is_file() => return Ok(path),
         found => found?,
     };

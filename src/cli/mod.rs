@@ -2,11 +2,14 @@
 
 mod app;
 mod bench;
+mod bundle;
 mod chat;
+mod copy_bar;
 mod doctor;
 mod fetch_bar;
 mod gpu;
 mod hand_over;
+mod import;
 mod inspect;
 mod load_bar;
 mod models;
@@ -55,6 +58,9 @@ struct Settings {
     /// Let nothing leave this machine.
     #[arg(long, global = true)]
     offline: bool,
+    /// A folder of GGUF files, each a model under its name; may be given several times.
+    #[arg(long = "model-folder", global = true, value_name = "FOLDER")]
+    model_folders: Vec<PathBuf>,
     /// Threads that compute.
     #[arg(long, global = true, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -115,6 +121,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Carry models, and this program, to machines without a network.
+    #[command(subcommand)]
+    Bundle(bundle::BundleVerb),
+    /// Use the models of an Ollama or LM Studio store where they lie.
+    Import(import::ImportArgs),
     /// Show the metadata, kinds and shapes of a GGUF file.
     Inspect {
         /// The file; of a sharded model, the first.
@@ -239,6 +250,11 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     if let Verb::Gpu = &cli.verb {
         return gpu::show(gpu.as_ref(), &mut io::stdout().lock());
     }
+    match &cli.verb {
+        Verb::Bundle(verb) => return bundle::run(verb, &config, &mut io::stdout().lock()),
+        Verb::Import(args) => return import::run(args, &config, &mut io::stdout().lock()),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -255,6 +271,7 @@ fn flags(cli: &Cli) -> Flags {
         ctx: settings.ctx,
         home: settings.home.clone(),
         offline: settings.offline.then_some(true),
+        model_folders: settings.model_folders.clone(),
         kv_type: settings.kv_type,
         gpu_layers: settings.gpu_layers,
         deterministic: settings.deterministic.then_some(true),
@@ -289,6 +306,9 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
         Verb::Unload { model } => node::unload(&model, &config, &mut io::stdout()).await,
         Verb::Info { model, json } => node::info(&model, json, &config, &mut io::stdout()).await,
         Verb::Rm { model } => {
+            if models::forget(&model, &config, &mut io::stdout()).await? {
+                return Ok(());
+            }
             if let Some(freed) = node::remove(&model, &config).await? {
                 return models::say_removed(&model, freed, &mut io::stdout());
             }
@@ -298,6 +318,8 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
         Verb::Doctor { json } => doctor::run(json, &config, gpu, &mut io::stdout()).await,
         Verb::Perplexity(args) => Box::pin(perplexity::run(args, config, gpu)).await,
         // Need no runtime: done before.
-        Verb::Inspect { .. } | Verb::Bench(_) | Verb::Gpu => Ok(()),
+        Verb::Inspect { .. } | Verb::Bench(_) | Verb::Gpu | Verb::Bundle(_) | Verb::Import(_) => {
+            Ok(())
+        }
     }
 }

@@ -5,11 +5,14 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use anyhow::bail;
 use indicatif::DecimalBytes;
 
-use super::table;
-use crate::catalog::{Catalog, InstalledModel, Manifest, Progress, Store};
+use super::{app, node, table};
+use crate::catalog::{Catalog, InstalledModel, Manifest, Origin, Progress, Store};
+use crate::config::Config;
 use crate::egress::Egress;
+use crate::pool::check_file;
 
 /// So many aliases of a model are listed.
 const ALIASES_SHOWN: usize = 4;
@@ -28,6 +31,11 @@ pub(crate) async fn pull(
     progress: &dyn Progress,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<()> {
+    if let Some(model) = store.local(name)? {
+        model.facts()?;
+        writeln!(out, "{} is in {}", model.name, model.path.display())?;
+        return Ok(());
+    }
     let manifest = catalog.find(name)?;
     let path = match store.installed(manifest) {
         Some(path) => path,
@@ -64,7 +72,57 @@ pub(crate) fn list(catalog: &Catalog, store: &Store, out: &mut dyn Write) -> any
             model.source,
         ]);
     }
-    Ok(table::write(&rows, out)?)
+    let mut not_offered = Vec::new();
+    let local = store.local_models()?;
+    for model in &local.models {
+        let found = model.facts().map_err(|error| error.to_string());
+        let found = found.and_then(|_| check_file(&model.path));
+        let from = model.origin.to_string();
+        let size = match found {
+            Ok(_) => size(model.size_bytes()),
+            Err(reason) => {
+                not_offered.push(format!("{}: {reason}", model.name));
+                "unusable".to_owned()
+            }
+        };
+        rows.push([model.name.clone(), size, "-".to_owned(), from]);
+    }
+    for skipped in &local.skipped {
+        not_offered.push(skipped.to_string());
+    }
+    table::write(&rows, out)?;
+    for line in not_offered {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// Forgets an imported model, and has a running Ingle forget it. False for any other.
+///
+/// Errors: the record cannot be removed; `out` does not take more.
+pub(super) async fn forget(
+    name: &str,
+    config: &Config,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<bool> {
+    let (_, store) = app::library(config)?;
+    let Some(model) = store.local(name)? else {
+        return Ok(false);
+    };
+    if let Origin::Folder(_) = model.origin {
+        bail!(
+            "{} lies in a folder of models and not in the store: remove it yourself",
+            model.path.display()
+        );
+    }
+    // Out of its memory, too; the record may be another store's than the running Ingle's.
+    let asked = node::remove(&model.name, config).await;
+    if !store.forget_import(&model.name)? {
+        asked?;
+    }
+    let (name, path) = (&model.name, model.path.display());
+    writeln!(out, "{name} is forgotten; its file stays in {path}")?;
+    Ok(true)
 }
 
 /// Removes a model's files from the store.

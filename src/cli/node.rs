@@ -319,7 +319,7 @@ pub(super) async fn remove(model: &str, config: &Config) -> anyhow::Result<Optio
     Ok(Some(answer["freed_bytes"].as_u64().unwrap_or_default()))
 }
 
-fn part(model: &str) -> anyhow::Result<&str> {
+fn part(model: &str) -> anyhow::Result<String> {
     path_part(model)
         .ok_or_else(|| anyhow!("{model:?} is no name of a model: `ingle list` has them"))
 }

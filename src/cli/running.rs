@@ -107,10 +107,13 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// A name as a part of a path, where it can be one as it stands.
-pub(super) fn path_part(name: &str) -> Option<&str> {
-    let fits = |character: char| character.is_ascii_alphanumeric() || "-_.:".contains(character);
-    (!name.is_empty() && name.chars().all(fits)).then_some(name)
+/// A name as a part of a path, where it can be one: a slash is escaped.
+pub(super) fn path_part(name: &str) -> Option<String> {
+    let fits = |character: char| character.is_ascii_alphanumeric() || "-_.:+@/".contains(character);
+    // Neither nothing nor dots alone.
+    let is_name = |part: &str| part.chars().any(|character| character != '.');
+    let is_path_part = name.chars().all(fits) && name.split('/').all(is_name);
+    is_path_part.then(|| name.replace('/', "%2F"))
 }
 
 /// The lines of a response.

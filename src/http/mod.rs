@@ -174,7 +174,7 @@ fn router(state: AppState) -> Router {
     let guarded = Router::new()
         .route("/v1/chat/completions", post(openai::chat::completions))
         .route("/v1/models", get(openai::models::list))
-        .route("/v1/models/{id}", get(openai::models::one))
+        .route("/v1/models/{*id}", get(openai::models::one))
         .route("/api/models", get(admin::models::list))
         .route(
             "/api/models/{name}",

@@ -9,7 +9,7 @@ use super::loader::{Loader, text_bytes};
 use super::memory::{Needs, block_counts};
 use super::names::Target;
 use super::status::ModelId;
-use crate::catalog::{Manifest, Network};
+use crate::catalog::{LocalModel, Manifest, Network, Origin};
 use crate::gguf::{Gguf, TensorInfo};
 use crate::model::{BLOCK_LEN, KvType, Limits, Memory, ModelConfig, Rope};
 
@@ -81,6 +81,7 @@ impl Loader {
         let names = self.names();
         let (path, manifest) = match names.target(id)? {
             Target::File(path) => (Some(path), None),
+            Target::Local(model) => return self.describe_local(id, &model),
             Target::Catalog(manifest) => (names.store().installed(&manifest), Some(manifest)),
         };
         let manifest = manifest.as_deref();
@@ -104,6 +105,27 @@ impl Loader {
             sources: strings(&|found| found.sources.iter().map(ToString::to_string).collect()),
             license: manifest.and_then(|found| Some(found.license.as_ref()?.name.clone())),
             file,
+            requirements,
+        })
+    }
+
+    fn describe_local(&self, id: &ModelId, model: &LocalModel) -> Result<Description, PoolError> {
+        let wrong = |reason| PoolError::File {
+            model: id.clone(),
+            reason,
+        };
+        self.names().check(model).map_err(wrong)?;
+        let license = match &model.origin {
+            Origin::Import(import) => import.license.clone(),
+            Origin::Folder(_) => None,
+        };
+        let (file, requirements) = self.describe_file(&model.path, None).map_err(wrong)?;
+        Ok(Description {
+            id: id.clone(),
+            aliases: Vec::new(),
+            sources: vec![model.origin.to_string()],
+            license,
+            file: Some(file),
             requirements,
         })
     }

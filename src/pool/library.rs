@@ -9,6 +9,7 @@ use super::error::PoolError;
 use super::names::Target;
 use super::report::FetchProgress;
 use super::status::{LoadStage, ModelEntry, ModelId};
+use crate::catalog::Origin;
 
 impl Pool {
     /// Every model there is: of the catalogue, and served by path; by id. Reads the disk.
@@ -42,6 +43,7 @@ impl Pool {
         let model = self.names.canonical(name)?;
         match self.names.target(&model)? {
             Target::File(path) => Ok(path),
+            Target::Local(model) => Ok(model.path),
             Target::Catalog(manifest) => {
                 let progress = FetchProgress::new(tell);
                 let fetched = self.loader.fetch_file(&manifest, &progress).await;
@@ -53,23 +55,36 @@ impl Pool {
         }
     }
 
-    /// Takes `name` out of memory and removes its file from the store. Gives the bytes that were freed.
+    /// Takes `name` out of memory and removes its file from the store; of an imported model only the record.
+    /// Gives the bytes that were freed.
     ///
     /// # Errors
     /// [`PoolError::UnknownModel`], [`PoolError::ShuttingDown`]; [`PoolError::File`] where it is not in the
     /// store, or just being fetched.
     pub async fn remove(&self, name: &str) -> Result<u64, PoolError> {
         let model = self.names.canonical(name)?;
-        if let Target::File(path) = self.names.target(&model)? {
+        let target = self.names.target(&model)?;
+        let yours = match &target {
+            Target::File(path) => Some((path, "was named by its path")),
+            Target::Local(local) if matches!(local.origin, Origin::Folder(_)) => {
+                Some((&local.path, "was put into a folder of models"))
+            }
+            Target::Local(_) | Target::Catalog(_) => None,
+        };
+        if let Some((path, what)) = yours {
             let reason = format!(
-                "{} was named by its path and is not in the store: remove it yourself",
+                "{} {what} and is not in the store: remove it yourself",
                 path.display()
             );
             return Err(PoolError::File { model, reason });
         }
         self.unload(model.as_str()).await?;
         let (names, id) = (Arc::clone(&self.names), model.clone());
-        let removed = tokio::task::spawn_blocking(move || names.store().remove(id.as_str())).await;
+        let removed = tokio::task::spawn_blocking(move || match target {
+            Target::Local(_) => names.store().forget_import(id.as_str()).map(|_| 0),
+            _ => names.store().remove(id.as_str()),
+        });
+        let removed = removed.await;
         match removed {
             Ok(removed) => removed.map_err(|error| file_error(&model, &error)),
             Err(error) => Err(file_error(&model, &error)),

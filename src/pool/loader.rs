@@ -10,7 +10,7 @@ use ingle_kernels::Team;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{self, Manifest, Progress};
+use crate::catalog::{self, LocalModel, Manifest, Origin, Progress};
 use crate::chat::Sampling;
 use crate::egress::ModelFetch;
 use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
@@ -78,6 +78,9 @@ pub enum LoadError {
     /// The engine could not do a first short generation.
     #[error("warming up: {0}")]
     WarmUp(String),
+    /// The file in a folder, or the imported one, cannot be used now.
+    #[error("{0}")]
+    NotOffered(String),
     /// The name stands for nothing any more.
     #[error(transparent)]
     Name(#[from] PoolError),
@@ -167,6 +170,11 @@ impl Loader {
     ) -> Result<Box<Prepared>, LoadError> {
         let (path, text, n_ctx_default) = match self.names.target(&id)? {
             Target::File(path) => (path, TextOptions::default(), None),
+            Target::Local(model) => {
+                self.names.check(&model).map_err(LoadError::NotOffered)?;
+                let text = self.text_of_local(&model);
+                (model.path, text, None)
+            }
             Target::Catalog(manifest) => {
                 let path = self.fetch(&manifest, &reporter).await?;
                 (path, text_options(&manifest), manifest.context_default)
@@ -177,6 +185,17 @@ impl Loader {
         tokio::task::spawn_blocking(open)
             .await
             .unwrap_or_else(|error| Err(panicked(error)))
+    }
+
+    /// What the catalogue knows better than the file of a model that is used where it lies: a chat
+    /// template, where the file has none.
+    fn text_of_local(&self, model: &LocalModel) -> TextOptions {
+        let template_of = match &model.origin {
+            Origin::Import(import) => import.template_of.as_deref(),
+            Origin::Folder(_) => None,
+        };
+        let manifest = template_of.and_then(|id| self.names.manifest(id));
+        manifest.map(text_options).unwrap_or_default()
     }
 
     async fn fetch(

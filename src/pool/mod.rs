@@ -11,6 +11,7 @@ mod library;
 mod loader;
 pub mod memory;
 mod names;
+mod offered;
 pub mod plan;
 mod report;
 mod status;
@@ -40,6 +41,7 @@ pub use gpu::{GpuOptions, GpuStatus};
 pub use lease::Lease;
 pub use loader::{LoadError, Loaded};
 pub use memory::Needs;
+pub use offered::{FileCheck, check_file};
 pub use plan::Wish;
 pub use status::{
     LoadEvent, LoadStage, ModelEntry, ModelFile, ModelId, ModelState, ModelStatus, ReadyStatus,

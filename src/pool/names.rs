@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::catalog::{Catalog, Manifest, Store};
+use crate::catalog::{Catalog, LocalModel, Manifest, Store, without_shard};
 
 use super::error::PoolError;
+use super::offered::Offered;
 use super::status::{ModelEntry, ModelFile, ModelId};
 
-/// Catalogue names, and files served by path.
+/// Catalogue names, files served by path, and models that are used where they lie. A name stands for the
+/// first of: a file served by path, one in a folder of models, an imported one, one of the catalogue.
 pub(super) struct Names {
     catalog: Arc<Catalog>,
     store: Arc<Store>,
     served: RwLock<BTreeMap<ModelId, PathBuf>>,
+    offered: Offered,
 }
 
 /// Where a model comes from.
@@ -22,6 +25,8 @@ pub(super) enum Target {
     Catalog(Box<Manifest>),
     /// A file named by its path.
     File(PathBuf),
+    /// A file in a folder of models, or an imported one.
+    Local(Box<LocalModel>),
 }
 
 impl Names {
@@ -30,6 +35,7 @@ impl Names {
             catalog,
             store,
             served: RwLock::default(),
+            offered: Offered::default(),
         }
     }
 
@@ -43,15 +49,42 @@ impl Names {
         if self.served_path(&id).is_some() {
             return Ok(id);
         }
+        if let Some(model) = self.local(name)? {
+            return Ok(ModelId::new(model.name));
+        }
         if let Ok(manifest) = self.catalog.find(name) {
             return Ok(ModelId::new(manifest.id.as_str()));
         }
+        let local = self.store.local_models().unwrap_or_default().models;
+        let local = local.iter().map(|model| model.name.as_str());
         let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
-        let served = served.keys().map(ModelId::as_str);
+        let others = served.keys().map(ModelId::as_str).chain(local);
         Err(PoolError::UnknownModel {
             name: name.to_owned(),
-            hint: self.catalog.unknown(name, served).to_string(),
+            hint: self.catalog.unknown(name, others).to_string(),
         })
+    }
+
+    /// The model of this name that is used where it lies.
+    fn local(&self, name: &str) -> Result<Option<LocalModel>, PoolError> {
+        self.store
+            .local(name)
+            .map_err(|error| PoolError::UnknownModel {
+                name: name.to_owned(),
+                hint: error.to_string(),
+            })
+    }
+
+    /// Checks that a model that is used where it lies can be loaded now. Reads the disk.
+    ///
+    /// Errors: one sentence.
+    pub(super) fn check(&self, model: &LocalModel) -> Result<(), String> {
+        self.offered.check(model)
+    }
+
+    /// The catalogue's model of this id.
+    pub(super) fn manifest(&self, id: &str) -> Option<&Manifest> {
+        self.catalog.find(id).ok()
     }
 
     /// The id of a name or of a path, which becomes a name by this.
@@ -109,6 +142,9 @@ impl Names {
         if let Some(path) = self.served_path(id) {
             return Ok(Target::File(path));
         }
+        if let Some(model) = self.local(id.as_str())? {
+            return Ok(Target::Local(Box::new(model)));
+        }
         match self.catalog.find(id.as_str()) {
             Ok(manifest) => Ok(Target::Catalog(Box::new(manifest.clone()))),
             Err(error) => Err(PoolError::UnknownModel {
@@ -133,6 +169,24 @@ impl Names {
                 aliases: manifest.aliases.clone(),
                 source: manifest.sources.first().map(ToString::to_string),
                 file: self.store.installed(manifest).and_then(model_file),
+            };
+            models.insert(id, entry);
+        }
+        for model in self.store.local_models().unwrap_or_default().models {
+            // What is no model yet, or never one, is not offered: `ingle list` says why.
+            let is_offered = self.offered.check(&model).is_ok();
+            let file = model_file(model.path.clone()).filter(|_| is_offered);
+            let Some(file) = file else { continue };
+            let id = ModelId::new(model.name.as_str());
+            let file = ModelFile {
+                size_bytes: model.size_bytes(),
+                ..file
+            };
+            let entry = ModelEntry {
+                id: id.clone(),
+                aliases: Vec::new(),
+                source: Some(model.origin.to_string()),
+                file: Some(file),
             };
             models.insert(id, entry);
         }
@@ -170,28 +224,4 @@ fn model_file(path: PathBuf) -> Option<ModelFile> {
 fn is_gguf(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-}
-
-/// A sharded model is called what its shards have in common: `m-00001-of-00003` is `m`.
-fn without_shard(stem: &str) -> &str {
-    let cut = || {
-        let (rest, n_shards) = stem.rsplit_once("-of-")?;
-        let (name, shard) = rest.rsplit_once('-')?;
-        let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
-        (is_number(shard) && is_number(n_shards) && !name.is_empty()).then_some(name)
-    };
-    cut().unwrap_or(stem)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_share_a_name() {
-        assert_eq!(without_shard("llama-00001-of-00003"), "llama");
-        for plain in ["llama", "a-of-b", "one-1-of-2", "-00001-of-00003"] {
-            assert_eq!(without_shard(plain), plain);
-        }
-    }
 }

@@ -88,6 +88,7 @@ impl House {
             hub: self.hub.clone(),
             http: self.http.clone(),
             pip: self.pip.clone(),
+            ..StoreOptions::default()
         };
         Store::with_options(&self.home(), options).unwrap()
     }

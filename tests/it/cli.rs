@@ -1,6 +1,9 @@
 //! The program as a person runs it.
 
+#[cfg(target_os = "linux")]
+mod alone;
 mod bench;
+mod carry;
 mod doctor;
 mod hand_over;
 mod node;

@@ -104,7 +104,7 @@ impl Workplace {
     }
 
     /// The partial file of what has this checksum: whoever sends those bytes, they go on from there.
-    fn part(&self, sha256: Sha256) -> PathBuf {
+    pub(in crate::catalog) fn part(&self, sha256: Sha256) -> PathBuf {
         self.folder.join(format!("{sha256}.part"))
     }
 

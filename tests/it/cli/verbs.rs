@@ -69,6 +69,8 @@ async fn every_verb_has_help() {
         "pull",
         "list",
         "rm",
+        "bundle",
+        "import",
         "inspect",
         "perplexity",
         "bench",
