@@ -76,7 +76,9 @@ pub(super) fn check(message: &Value) -> Result<(), Refusal> {
         }
     };
     if fields.get("jsonrpc").is_none_or(|version| version != "2.0") {
-        return Err(invalid("a message must have \"jsonrpc\": \"2.0\"".to_owned()));
+        return Err(invalid(
+            "a message must have \"jsonrpc\": \"2.0\"".to_owned(),
+        ));
     }
     if let Some(id) = fields.get("id").filter(|id| !is_id(id)) {
         let text = format!("id must be a string or a whole number, not {}", shown(id));
@@ -128,9 +130,7 @@ pub(super) fn in_our_words(answer: Response, method: &Method) -> Response {
             "no session, or a protocol version nobody knows: send initialize first, and then its \
              mcp-session-id with every request"
         }
-        StatusCode::NOT_FOUND => {
-            "there is no such session, or it has ended: send initialize again"
-        }
+        StatusCode::NOT_FOUND => "there is no such session, or it has ended: send initialize again",
         StatusCode::METHOD_NOT_ALLOWED => "nothing is streamed outside of a session",
         StatusCode::NOT_ACCEPTABLE if *method == Method::GET => {
             "the client must accept text/event-stream"

@@ -27,7 +27,9 @@ fn resource(model: &ModelEntry) -> Option<Resource> {
     model.file.as_ref()?;
     let id = model.id.as_str();
     let resource = Resource::new(format!("{LIST}/{}", encoded(id)), id)
-        .with_description(format!("What {id} is, what it asks of this machine, and where it stands"))
+        .with_description(format!(
+            "What {id} is, what it asks of this machine, and where it stands"
+        ))
         .with_mime_type(JSON);
     Some(resource)
 }
@@ -49,7 +51,9 @@ pub(super) async fn read(pool: &Pool, uri: &str) -> Result<ResourceContents, Err
     let value = if uri == LIST {
         models::all(pool).await
     } else {
-        let id = uri.strip_prefix(LIST).and_then(|rest| rest.strip_prefix('/'));
+        let id = uri
+            .strip_prefix(LIST)
+            .and_then(|rest| rest.strip_prefix('/'));
         let id = id.and_then(decoded);
         let id = id.ok_or_else(|| none(&"resources/list names those there are"))?;
         match models::described(pool, &id).await {

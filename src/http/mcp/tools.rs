@@ -53,9 +53,7 @@ impl Failure {
     pub(super) fn into_result(self) -> Result<CallToolResult, ErrorData> {
         match self {
             Self::Malformed(message) => Err(ErrorData::invalid_params(message, None)),
-            Self::Failed(message) => {
-                Ok(CallToolResult::error(vec![ContentBlock::text(message)]))
-            }
+            Self::Failed(message) => Ok(CallToolResult::error(vec![ContentBlock::text(message)])),
             Self::Cancelled => Err(ErrorData::internal_error("the call was cancelled", None)),
         }
     }
