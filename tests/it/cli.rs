@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod hand_over;
+mod mcp;
 mod node;
 mod perplexity;
 mod run;
