@@ -14,14 +14,21 @@ fixtures:
 	$(PYTHON) tests/fixtures.py $(TARGET)/fixtures
 
 # Other people's clients and llama.cpp itself, against the binary `cargo test` has built.
-clients: $(TARGET)/clients/.ready
+clients: $(TARGET)/clients/.ready $(TARGET)/mcp-clients/.ready
 	$(CARGO) build --locked --bin ingle
-	$(TARGET)/clients/bin/python -m pytest -q tests/clients --ingle $(TARGET)/debug/ingle --model-files $(TARGET)/fixtures
+	$(TARGET)/clients/bin/python -m pytest -q tests/clients --ingle $(TARGET)/debug/ingle --model-files $(TARGET)/fixtures --node-clients $(TARGET)/mcp-clients
 
 $(TARGET)/clients/.ready: tests/clients/requirements.txt
 	$(PYTHON) -m venv $(TARGET)/clients
 	$(TARGET)/clients/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+# The TypeScript client of MCP and its conformance suite. Without npm their tests are skipped, and say so.
+$(TARGET)/mcp-clients/.ready: tests/clients/mcp/package.json
+	mkdir -p $(TARGET)/mcp-clients
+	cp $< $(TARGET)/mcp-clients/package.json
+	if command -v npm >/dev/null; then cd $(TARGET)/mcp-clients && \
+	npm install --silent --no-audit --no-fund --no-package-lock && touch .ready; fi
 
 lint:
 	$(CARGO) fmt --all --check

@@ -90,7 +90,7 @@ pub fn init_logs(format: LogFormat, level: &str) {
     let filter = EnvFilter::builder()
         .with_env_var("INGLE_LOG")
         .try_from_env()
-        .unwrap_or_else(|_| EnvFilter::new(level));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},rmcp=error")));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -12,6 +12,7 @@ mod hand_over;
 mod import;
 mod inspect;
 mod load_bar;
+mod mcp;
 mod models;
 mod node;
 mod perplexity;
@@ -87,6 +88,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Serve models over HTTP.
     Serve(ServeArgs),
+    /// Offer the models to an MCP client, on stdin and stdout.
+    Mcp,
     /// Fetch a model unless it is here.
     Pull {
         /// A name of the catalogue.
@@ -155,6 +158,7 @@ impl Verb {
         match self {
             Self::Run(_)
             | Self::Serve(_)
+            | Self::Mcp
             | Self::Perplexity(_)
             | Self::Doctor { .. }
             | Self::Gpu => true,
@@ -235,6 +239,8 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     // A chat's screen is for the chat; a server tells what it does.
     let level = match cli.verb {
         Verb::Serve(_) => "info",
+        // A client shows what comes on stderr as trouble.
+        Verb::Mcp => "warn",
         _ => "error",
     };
     telemetry::init_logs(config.log_format, level);
@@ -290,6 +296,7 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
     match verb {
         Verb::Run(args) => Box::pin(run::run(args, config, gpu)).await,
         Verb::Serve(args) => Box::pin(serve::serve(&args.models, config, gpu)).await,
+        Verb::Mcp => Box::pin(mcp::run(config, gpu)).await,
         Verb::Pull { model } => {
             let (catalog, store) = app::library(&config)?;
             let egress = Egress::new(config.offline);

@@ -27,14 +27,7 @@ impl Running {
         if listen.port() == 0 {
             return None;
         }
-        // Plain HTTP only, but the client wants one all the same; an error says there is one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().ok()?;
-        let running = Self {
-            client,
-            base: format!("http://{}", reachable(listen)),
-            key: config::variable("INGLE_API_KEY"),
-        };
+        let running = Self::at(listen, config::variable("INGLE_API_KEY")).ok()?;
         let asked = running.request(Method::GET, "/health/live").send();
         let answer = tokio::time::timeout(FIND_MOST, asked).await.ok()?.ok()?;
         let server = answer.headers().get(header::SERVER)?;
@@ -46,6 +39,20 @@ impl Running {
             .strip_prefix(name)?
             .starts_with('/')
             .then_some(running)
+    }
+
+    /// The Ingle that is known to run at `listen`.
+    ///
+    /// Errors: HTTP cannot be spoken at all.
+    pub(super) fn at(listen: SocketAddr, key: Option<String>) -> anyhow::Result<Self> {
+        // Plain HTTP only, but the client wants one all the same; an error says there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self {
+            client,
+            base: format!("http://{}", reachable(listen)),
+            key,
+        })
     }
 
     /// As [`find`](Self::find), for what cannot do without.

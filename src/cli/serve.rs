@@ -20,25 +20,12 @@ pub(super) async fn serve(
     gpu: Option<Choice>,
 ) -> anyhow::Result<()> {
     config.check_serving()?;
-    let keys = config.api_key_file.as_deref().map(read_keys).transpose()?;
-    let app = App::start(&config, gpu)?;
-    let pool = app.backend.pool().clone();
+    let (server, pool) = bind(&config, gpu, keys(&config)?).await?;
     // A name that stands for nothing is told before the server says it listens.
     let models: Vec<ModelId> = models
         .iter()
         .map(|name| pool.resolve(name))
         .collect::<Result<_, _>>()?;
-    let server = Server::bind(ServerOptions {
-        listen: config.listen,
-        keys,
-        limits: Limits::default(),
-        backend: app.backend,
-        recorded: telemetry::record_metrics()?,
-        fingerprint: app.fingerprint,
-        gpu_not_used: app.gpu_not_used,
-    })
-    .await
-    .with_context(|| format!("{} cannot be listened on", config.listen))?;
     let address = server.local_addr()?;
     // Whoever knows the address may already ask it to stop.
     let mut signals = Signals::new()?;
@@ -68,6 +55,33 @@ pub(super) async fn serve(
         () = signals.next() => tracing::warn!("ended at once"),
     }
     outcome
+}
+
+/// Starts what answers, and takes the address.
+pub(super) async fn bind(
+    config: &Config,
+    gpu: Option<Choice>,
+    keys: Option<ApiKeys>,
+) -> anyhow::Result<(Server, Pool)> {
+    let app = App::start(config, gpu)?;
+    let pool = app.backend.pool().clone();
+    let server = Server::bind(ServerOptions {
+        listen: config.listen,
+        keys,
+        limits: Limits::default(),
+        backend: app.backend,
+        recorded: telemetry::record_metrics()?,
+        fingerprint: app.fingerprint,
+        gpu_not_used: app.gpu_not_used,
+    })
+    .await
+    .with_context(|| format!("{} cannot be listened on", config.listen))?;
+    Ok((server, pool))
+}
+
+/// The keys that open the server.
+pub(super) fn keys(config: &Config) -> anyhow::Result<Option<ApiKeys>> {
+    config.api_key_file.as_deref().map(read_keys).transpose()
 }
 
 fn read_keys(path: &std::path::Path) -> anyhow::Result<ApiKeys> {
@@ -100,7 +114,7 @@ async fn preload(pool: &Pool, models: &[ModelId], readiness: &Readiness) -> anyh
 
 /// The two ways of being told to stop: SIGTERM and an interrupt from the keyboard. From its making
 /// on, neither ends the process by itself.
-struct Signals {
+pub(super) struct Signals {
     #[cfg(unix)]
     terminated: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -108,7 +122,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
@@ -122,7 +136,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _ = self.terminated.recv() => {}

@@ -50,6 +50,13 @@ impl ApiKeys {
         Ok(Self { hashes })
     }
 
+    /// These and `others`.
+    #[must_use]
+    pub fn and(mut self, others: &Self) -> Self {
+        self.hashes.extend_from_slice(&others.hashes);
+        self
+    }
+
     fn open(&self, key: &str) -> bool {
         let hash: [u8; 32] = Sha256::digest(key).into();
         let matches = self.hashes.iter().map(|known| known.ct_eq(&hash));

@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod health;
 mod limits;
+mod mcp;
 mod measure;
 mod metrics;
 mod openai;
@@ -40,6 +41,7 @@ use crate::backend::local::LocalBackend;
 use crate::telemetry::names;
 use auth::Door;
 use error::ApiError;
+use mcp::Mcp;
 
 /// Whose models these are.
 pub const OWNED_BY: &str = "ingle";
@@ -94,6 +96,7 @@ struct AppState {
     gpu_not_used: Option<Arc<str>>,
     ready: Arc<AtomicBool>,
     draining: CancellationToken,
+    mcp: Mcp,
 }
 
 impl AppState {
@@ -119,6 +122,7 @@ impl Server {
             None => Door::Open,
         };
         let state = AppState {
+            mcp: Mcp::new(options.backend.pool().clone(), &options.limits),
             backend: options.backend,
             door,
             limits: options.limits,
@@ -149,11 +153,12 @@ impl Server {
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> usize {
         let Self { listener, state } = self;
         let draining = state.draining.clone();
-        let limits = state.limits;
+        let (limits, mcp) = (state.limits, state.mcp.clone());
         let upkeep = tokio::spawn(upkeep(state.recorded.clone()));
         let cut_off =
             connection::serve(listener, (router(state), limits), stop, draining, drain).await;
         upkeep.abort();
+        mcp.end();
         cut_off
     }
 }
@@ -183,6 +188,10 @@ fn router(state: AppState) -> Router {
         .route("/api/models/{name}/load", post(admin::work::load))
         .route("/api/models/{name}/unload", post(admin::work::unload))
         .route("/api/models/{name}/pull", post(admin::work::pull))
+        .route(
+            "/mcp",
+            get(mcp::answer).post(mcp::answer).delete(mcp::answer),
+        )
         .route("/metrics", get(metrics::render))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));

@@ -11,6 +11,7 @@ import pytest
 def pytest_addoption(parser):
     parser.addoption("--ingle", required=True, help="the built binary")
     parser.addoption("--model-files", required=True, help="the folder made by tests/fixtures.py")
+    parser.addoption("--node-clients", help="the folder where tests/clients/mcp/package.json is installed")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ mod bench;
 mod carry;
 mod doctor;
 mod hand_over;
+mod mcp;
 mod node;
 mod perplexity;
 mod run;

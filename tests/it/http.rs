@@ -5,6 +5,7 @@ mod guard;
 mod hostile;
 mod leaving;
 mod life;
+mod mcp;
 mod models;
 pub(crate) mod wire;
 

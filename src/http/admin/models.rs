@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::view;
 use crate::http::AppState;
 use crate::http::error::ApiError;
-use crate::pool::ModelStatus;
+use crate::pool::{ModelStatus, Pool, PoolError};
 
 /// The name in a path.
 pub(super) type Name = Result<Path<String>, PathRejection>;
@@ -20,17 +20,21 @@ pub(super) fn name(name: Name) -> Result<String, ApiError> {
 
 /// Every model there is, where it stands, and what all together may hold.
 pub(in crate::http) async fn list(State(state): State<AppState>) -> Json<Value> {
-    let pool = state.backend.pool();
+    Json(all(state.backend.pool()).await)
+}
+
+/// [`list`], whoever asks.
+pub(in crate::http) async fn all(pool: &Pool) -> Value {
     let (entries, known) = (pool.models().await, pool.status().await);
     let status = |id| known.iter().find(|model| model.id == id);
     let models = entries
         .iter()
         .map(|entry| view::entry(entry, status(entry.id.clone())));
     let held = known.iter().map(|model| model.memory).sum();
-    Json(json!({
+    json!({
         "models": models.collect::<Vec<_>>(),
         "memory": {"held": view::bytes(held), "budget": view::bytes(pool.budget())},
-    }))
+    })
 }
 
 /// What one is, what it asks of this machine, and where it stands.
@@ -38,8 +42,15 @@ pub(in crate::http) async fn one(
     State(state): State<AppState>,
     name: Name,
 ) -> Result<Json<Value>, ApiError> {
-    let pool = state.backend.pool();
-    let description = pool.describe(&self::name(name)?).await?;
+    let name = self::name(name)?;
+    Ok(Json(described(state.backend.pool(), &name).await?))
+}
+
+/// [`one`], whoever asks.
+///
+/// Errors: as for [`Pool::describe`].
+pub(in crate::http) async fn described(pool: &Pool, name: &str) -> Result<Value, PoolError> {
+    let description = pool.describe(name).await?;
     let known = pool.status().await;
     let is_it = |model: &&ModelStatus| model.id == description.id;
     let mut value = view::description(&description, pool.budget());
@@ -48,7 +59,7 @@ pub(in crate::http) async fn one(
         &mut value,
         status.unwrap_or_else(|| json!({"state": "absent"})),
     );
-    Ok(Json(value))
+    Ok(value)
 }
 
 /// Removes one's file, and the model from memory.

@@ -12,7 +12,7 @@ use crate::pool::{
 };
 
 /// A model of the list. Of one nobody asked for yet there is no status.
-pub(super) fn entry(entry: &ModelEntry, status: Option<&ModelStatus>) -> Value {
+pub(in crate::http) fn entry(entry: &ModelEntry, status: Option<&ModelStatus>) -> Value {
     let ModelEntry {
         id,
         aliases,
@@ -42,7 +42,7 @@ fn model_file(file: &ModelFile) -> Value {
 }
 
 /// Where a model stands.
-pub(super) fn status(status: &ModelStatus) -> Value {
+pub(in crate::http) fn status(status: &ModelStatus) -> Value {
     let ModelStatus {
         id: _,
         state,
@@ -111,7 +111,7 @@ fn ready(ready: &ReadyStatus) -> Value {
 }
 
 /// A step of a load.
-pub(super) fn stage(stage: &LoadStage) -> Value {
+pub(in crate::http) fn stage(stage: &LoadStage) -> Value {
     let fraction = stage.fraction();
     let mut value = match stage {
         LoadStage::Fetching {
@@ -232,7 +232,7 @@ fn needs(needs: Needs) -> Value {
 }
 
 /// Bytes of the host, and of the GPU where there is one.
-pub(super) fn bytes(bytes: Bytes) -> Value {
+pub(in crate::http) fn bytes(bytes: Bytes) -> Value {
     json!({"host_bytes": bytes.host, "device_bytes": bytes.device})
 }
 
@@ -245,7 +245,7 @@ fn keep_alive(keep_alive: KeepAlive) -> Value {
 }
 
 /// Adds the fields of an object to those of another.
-pub(super) fn extend(value: &mut Value, more: Value) {
+pub(in crate::http) fn extend(value: &mut Value, more: Value) {
     if let (Value::Object(value), Value::Object(more)) = (value, more) {
         value.extend(more);
     }

@@ -66,7 +66,8 @@ pub(in crate::http) async fn load(
     answer(reader, asked.stream).await
 }
 
-async fn load_one(
+/// Loads a model, or sets how long a loaded one stays; what came of it.
+pub(in crate::http) async fn load_one(
     pool: &Pool,
     id: &ModelId,
     keep_alive: Option<KeepAlive>,

@@ -4,10 +4,11 @@ use super::wire::{self, Reply, request};
 use super::{Options, Served, ask};
 
 /// Every route that needs a key.
-const GUARDED: [(&str, &str); 4] = [
+const GUARDED: [(&str, &str); 5] = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/tiny"),
     ("GET", "/metrics"),
+    ("GET", "/mcp"),
     ("POST", "/v1/chat/completions"),
 ];
 
