@@ -7,6 +7,7 @@ mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod encoder;
 mod error;
 mod inputs;
 mod llama;
@@ -17,6 +18,7 @@ mod metal;
 #[cfg(not(any(feature = "cuda", feature = "metal")))]
 mod no_gpu;
 mod ops;
+mod pooling;
 mod rope;
 mod stage;
 mod vector;
@@ -36,9 +38,11 @@ pub use config::{ModelConfig, Rope};
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 pub use device::{CachePages, Device, Form, Gpu, Placement};
+pub use encoder::{ENCODER_STEP_TOKENS, Encoder, EncoderConfig, EncoderFile, Shorter};
 pub use error::Error;
 pub use logits::{LogitRow, Logits, Seen, TopLogits};
 pub use memory::{Limits, Memory};
+pub use pooling::{Pooler, Pooling, Readout, shorten};
 
 use crate::gguf::Gguf;
 use llama::Llama;
@@ -68,6 +72,8 @@ pub struct Model {
     llama: Llama,
     /// The last step's logits on the host.
     logits: Vec<f32>,
+    /// Its states on the host.
+    states: Vec<f32>,
 }
 
 impl Model {
@@ -97,6 +103,7 @@ impl Model {
             limits,
             team,
             logits: Vec::new(),
+            states: Vec::new(),
         })
     }
 
@@ -150,6 +157,25 @@ impl Model {
                 self.copy_rows(index..index + 1)?;
                 see(LogitRow::Whole(&self.logits));
             }
+        }
+        Ok(())
+    }
+
+    /// Shows the states behind the last norm of each of `batch.state_rows`, in order; `batch` is the one
+    /// that was computed last.
+    ///
+    /// # Errors
+    /// As for [`Model::forward`].
+    pub fn states(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Error> {
+        let n_embd = self.config.n_embd;
+        let rows = batch.state_rows.iter().map(|row| *row as usize);
+        let (Some(first), Some(last)) = (rows.clone().min(), rows.clone().max()) else {
+            return Ok(());
+        };
+        let values = first * n_embd..(last + 1) * n_embd;
+        copy_to_host(self.llama.states()?, values, &mut self.states)?;
+        for row in rows {
+            see(&self.states[(row - first) * n_embd..][..n_embd]);
         }
         Ok(())
     }
