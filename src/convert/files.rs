@@ -104,7 +104,8 @@ impl Part {
 
     /// Puts the file on the disk and gives it its name. Gives its length.
     pub(super) fn finish(mut self) -> Result<u64, Error> {
-        let on_error = Error::io(&self.part);
+        let part = self.part.clone();
+        let on_error = Error::io(&part);
         let Some(file) = self.file.take() else {
             return Ok(0);
         };
@@ -113,7 +114,7 @@ impl Part {
             .map_err(|error| on_error(error.into_error()))?;
         let n_bytes = file.metadata().map_err(&on_error)?.len();
         file.sync_all().map_err(&on_error)?;
-        fs::rename(&self.part, &self.path).map_err(Error::io(&self.path))?;
+        fs::rename(&part, &self.path).map_err(Error::io(&self.path))?;
         self.part = PathBuf::new();
         sync_folder(&self.path);
         Ok(n_bytes)
@@ -146,7 +147,9 @@ fn is_there(_: &File, _: &Path) -> bool {
 
 /// A new name is on the disk once its folder is. Where that cannot be asked for, it will be soon.
 fn sync_folder(path: &Path) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
         let _ = folder.sync_all();
     }

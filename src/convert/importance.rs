@@ -37,7 +37,10 @@ impl Importance {
             return Err(Error::content(path, "holds no importance matrix"));
         }
         for (name, columns) in &this.columns {
-            if columns.iter().any(|value| !value.is_finite() || *value < 0.0) {
+            if columns
+                .iter()
+                .any(|value| !value.is_finite() || *value < 0.0)
+            {
                 let name = printable(name);
                 let problem = format!("holds for {name} what is no importance: measure it anew");
                 return Err(Error::content(path, problem));
@@ -73,7 +76,9 @@ impl Importance {
             let wrong = |problem: String| Error::content(path, problem);
             let counts = gguf.tensor(&format!("{name}.counts")).ok_or_else(|| {
                 let name = printable(name);
-                wrong(format!("has sums but no counts for {name}: measure it anew"))
+                wrong(format!(
+                    "has sums but no counts for {name}: measure it anew"
+                ))
             })?;
             let (sums, counts) = (floats(&gguf, tensor), floats(&gguf, counts));
             let (Some(sums), Some(counts)) = (sums, counts) else {
@@ -82,7 +87,9 @@ impl Importance {
             };
             let mean = means(&sums, &counts).ok_or_else(|| {
                 let (name, n_sums, n_counts) = (printable(name), sums.len(), counts.len());
-                wrong(format!("has {n_sums} sums and {n_counts} counts for {name}"))
+                wrong(format!(
+                    "has {n_sums} sums and {n_counts} counts for {name}"
+                ))
             })?;
             this.columns.insert(name.to_owned(), mean);
         }
@@ -110,8 +117,12 @@ impl Importance {
         // What follows need not be there.
         if let Ok(n_chunks) = rest.i32() {
             this.n_chunks = u32::try_from(n_chunks).unwrap_or(0);
-            let name = rest.count("letters of a name").and_then(|len| rest.take(len));
-            this.dataset = name.ok().map(|text| String::from_utf8_lossy(text).into_owned());
+            let name = rest
+                .count("letters of a name")
+                .and_then(|len| rest.take(len));
+            this.dataset = name
+                .ok()
+                .map(|text| String::from_utf8_lossy(text).into_owned());
         }
         tracing::debug!("{}: {n_tensors} importance entries", path.display());
         Ok(this)
@@ -121,7 +132,14 @@ impl Importance {
 fn floats(gguf: &Gguf, tensor: &TensorInfo) -> Option<Vec<f32>> {
     let is_f32 = tensor.ty.name() == "F32";
     let bytes = is_f32.then(|| gguf.bytes(tensor))?;
-    Some(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
+    Some(
+        bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|word| f32::from_le_bytes(*word))
+            .collect(),
+    )
 }
 
 /// Sums over their count; ones where nothing was counted. Of experts each has a count.
@@ -160,5 +178,31 @@ impl<'a> Rest<'a> {
         let count = self.i32()?;
         let fits = usize::try_from(count).ok().filter(|count| *count > 0);
         fits.ok_or_else(|| format!("claims {count} {what}: this is no importance matrix"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sums_are_divided_by_their_counts() {
+        assert_eq!(means(&[2.0, 4.0], &[2.0]), Some(vec![1.0, 2.0]));
+        assert_eq!(means(&[2.0, 4.0], &[2.0, 0.0]), Some(vec![1.0, 1.0]));
+        assert_eq!(means(&[2.0, 4.0], &[1.0; 3]), None);
+        assert_eq!(means(&[], &[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_or_take_memory_they_do_not_have(
+            count in 0_i32..4, bytes in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let mut file = count.to_le_bytes().to_vec();
+            file.extend(bytes);
+            let _ = Importance::from_legacy(Path::new("imatrix"), &file);
+        }
     }
 }

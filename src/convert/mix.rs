@@ -3,7 +3,9 @@
 //!
 //! Source: the rules of `llama-quant.cpp` for dense networks of the Llama family.
 
-use ingle_kernels::WeightType::{self, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use ingle_kernels::WeightType::{
+    self, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
+};
 
 use super::Error;
 use crate::gguf::TensorType;
@@ -240,9 +242,7 @@ impl Mixer {
     /// The first and the last eighth, and every third of those between.
     fn has_more_bits(&self, layer: usize) -> bool {
         let n_layers = self.network.n_layers;
-        layer < n_layers / 8
-            || layer >= 7 * n_layers / 8
-            || (layer - n_layers / 8) % 3 == 2
+        layer < n_layers / 8 || layer >= 7 * n_layers / 8 || (layer - n_layers / 8) % 3 == 2
     }
 
     /// The type itself or, where a row is no whole number of its blocks, one that has smaller ones.

@@ -76,7 +76,7 @@ pub struct Summary {
 /// How far it is, and whether to go on.
 pub trait Watch {
     /// Told after each piece. Units: bytes of the file to be.
-    fn progress(&mut self, done: u64, total: u64, tensor: &str);
+    fn progress(&mut self, done: u64, total: u64);
     /// Asked after each piece.
     fn is_interrupted(&self) -> bool;
 }
@@ -114,13 +114,13 @@ pub fn quantize(
     let mut failed = None;
     let mut next = planned.iter();
     let total = summary.bytes_after;
-    let mut fill = |tensor: &NewTensor, out: &mut dyn Write| {
+    let mut fill = |_: &NewTensor, out: &mut dyn Write| {
         let Some(planned) = next.next() else {
             return Ok(());
         };
         let mut told = |n_bytes: usize| {
             done += n_bytes as u64;
-            watch.progress(done, total, &tensor.name);
+            watch.progress(done, total);
             !watch.is_interrupted()
         };
         recode(source, planned, turn, out, &mut told).map_err(|error| match error {
@@ -152,7 +152,9 @@ fn plan<'a>(
     tensors.sort_by(|a, b| place(a.name()).cmp(&place(b.name())));
     let mut network = source.network()?;
     network.has_importance = options.importance.is_some();
-    network.has_output = tensors.iter().any(|tensor| tensor.name() == "output.weight");
+    network.has_output = tensors
+        .iter()
+        .any(|tensor| tensor.name() == "output.weight");
     let mut mixer = Mixer::new(options.mix, network);
     mixer.output = options.output;
     mixer.embedding = options.embedding;
@@ -196,7 +198,9 @@ fn plan<'a>(
 
 /// Where a tensor stands in the file to be: what belongs to no layer first, then layer by layer.
 fn place(name: &str) -> (Option<u64>, &str) {
-    let layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+    let layer = name
+        .strip_prefix("blk.")
+        .and_then(|rest| rest.split_once('.'));
     let layer = layer.and_then(|(layer, _)| layer.parse().ok());
     (layer, name)
 }
@@ -246,7 +250,10 @@ fn columns<'a>(matrix: &'a Importance, tensor: &Tensor<'_>) -> Result<Option<&'a
 
 /// The keys of the quantisation.
 fn write_keys(options: &Options<'_>, writer: &mut Writer) {
-    writer.key("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+    writer.key(
+        "general.quantization_version",
+        Value::U32(QUANTIZATION_VERSION),
+    );
     writer.key("general.file_type", Value::U32(options.mix as u32));
     let Some((importance, file)) = options.importance else {
         return;
@@ -312,10 +319,12 @@ fn recode(
                     k: size(k)?,
                     importance: planned.importance,
                 };
-                recode.rows(turn, read, written).map_err(|problem| Error::Recode {
-                    tensor: printable(tensor.name()),
-                    problem,
-                })?;
+                recode
+                    .rows(turn, read, written)
+                    .map_err(|problem| Error::Recode {
+                        tensor: printable(tensor.name()),
+                        problem,
+                    })?;
                 written
             }
             _ => read,

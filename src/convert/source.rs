@@ -83,10 +83,17 @@ impl Source {
         let architecture = metadata.architecture()?;
         if architecture != "llama" {
             let name = crate::gguf::printable(architecture);
-            return Err(wrong(format!("is a {name} model: only the Llama family can be quantised")));
+            return Err(wrong(format!(
+                "is a {name} model: only the Llama family can be quantised"
+            )));
         }
-        if metadata.opt_u32("llama.expert_count")?.is_some_and(|n| n > 0) {
-            return Err(wrong("is a mixture of experts, which cannot be quantised here".to_owned()));
+        if metadata
+            .opt_u32("llama.expert_count")?
+            .is_some_and(|n| n > 0)
+        {
+            return Err(wrong(
+                "is a mixture of experts, which cannot be quantised here".to_owned(),
+            ));
         }
         let n_heads = metadata.u32("llama.attention.head_count")?;
         let n_kv_heads = metadata.opt_u32("llama.attention.head_count_kv")?;

@@ -1,5 +1,6 @@
 """Small model folders as Hugging Face has them, with random weights and real vocabularies: the same bytes
 every time, so that what llama.cpp makes of them can be kept as a few hashes (tests/data/quantize)."""
+import hashlib
 import json
 import shutil
 import struct
@@ -188,3 +189,90 @@ def make(name, root, fixtures):
     folder.mkdir()
     FOLDERS[name](folder, fixtures)
     return folder
+
+
+# What the converter has to be asked for so that no weight is rounded.
+OWN_TYPE = {"Deep-20M-Instruct": "bf16", "narrow_mistral": "f16"}
+
+
+def has_importance(name):
+    """Matrices but for the embedding, of which an importance matrix says nothing either."""
+    return name.endswith(".weight") and "_norm" not in name and name not in (
+        "token_embd.weight", "rope_freqs.weight")
+
+
+def short(value):
+    """A value itself, or a hash where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) < 200 else "sha256 " + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def metadata(reader):
+    """Every key but those a quantisation sets, with its type."""
+    left_out = {"general.file_type", "general.quantization_version"}
+    return {
+        field.name: [".".join(kind.name for kind in field.types), short(field.contents())]
+        for field in reader.fields.values()
+        if not field.name.startswith("GGUF.") and field.name not in left_out}
+
+
+WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+
+def tensors(path):
+    """Each tensor's type, lengths and a hash of its bytes, in the order of the file. gguf's own reader
+    takes seconds for a vocabulary."""
+    data = path.read_bytes()
+    at = 8
+
+    def number(form="<Q"):
+        nonlocal at
+        (value,) = struct.unpack_from(form, data, at)
+        at += struct.calcsize(form)
+        return value
+
+    def text():
+        nonlocal at
+        size = number()
+        at += size
+        return data[at - size:at].decode()
+
+    def skip(kind):
+        nonlocal at
+        if kind == 8:
+            text()
+        elif kind == 9:
+            element, count = number("<I"), number()
+            if element in WIDTHS:
+                at += WIDTHS[element] * count
+            else:
+                for _ in range(count):
+                    skip(element)
+        else:
+            at += WIDTHS[kind]
+
+    n_tensors, n_keys = number(), number()
+    for _ in range(n_keys):
+        text()
+        skip(number("<I"))
+    listed = []
+    for _ in range(n_tensors):
+        name = text()
+        dims = [number() for _ in range(number("<I"))]
+        listed.append((name, dims, gguf.GGMLQuantizationType(number("<I")), number()))
+    start = -(-at // 32) * 32
+    described = {}
+    for name, dims, kind, offset in listed:
+        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        size = int(numpy.prod(dims)) // block * block_bytes
+        digest = hashlib.sha256(data[start + offset:start + offset + size]).hexdigest()[:12]
+        described[name] = f"{kind.name} {'x'.join(map(str, dims))} {digest}"
+    return described
+
+
+def summary(described):
+    """How many tensors of which type, and a hash of all that is described."""
+    kinds = [description.split()[0] for description in described.values()]
+    text = "\n".join(f"{name} {description}" for name, description in described.items())
+    return {"types": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+            "sha256": hashlib.sha256(text.encode()).hexdigest()}

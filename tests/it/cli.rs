@@ -5,6 +5,7 @@ mod doctor;
 mod hand_over;
 mod node;
 mod perplexity;
+mod quantize;
 mod run;
 mod serve;
 mod verbs;

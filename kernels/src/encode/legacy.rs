@@ -164,12 +164,45 @@ fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
+/// The least weight and the greatest; of zeros with and without a sign, the first.
+#[inline(always)]
+fn extremes(x: &[f32; LEN]) -> (f32, f32) {
+    // Ordered as floats are, but for the zero with a sign, which is less.
+    let order = |value: &f32| {
+        let bits = value.to_bits().cast_signed();
+        bits ^ ((bits >> 31) & i32::MAX)
+    };
+    let float = |order: i32| {
+        let bits = order ^ ((order >> 31) & i32::MAX);
+        let value = f32::from_bits(bits.cast_unsigned());
+        let first = || x.iter().find(|other| **other == 0.0).copied();
+        if value == 0.0 {
+            first().unwrap_or(value)
+        } else {
+            value
+        }
+    };
+    let low = x.iter().map(order).fold(i32::MAX, i32::min);
+    let high = x.iter().map(order).fold(i32::MIN, i32::max);
+    (float(low), float(high))
+}
+
 /// Levels around `half`: the weight of the greatest magnitude has the lowest.
 #[inline(always)]
 fn signed(x: &[f32; LEN], half: f32) -> Block {
-    let magnitude = magnitude(x);
-    let first = x.iter().find(|value| value.abs() == magnitude);
-    let scale = first.map_or(0.0, |greatest| greatest / -half);
+    let (low, high) = extremes(x);
+    let greatest = if high > -low {
+        high
+    } else if high < -low {
+        low
+    } else {
+        // Of both signs, the first.
+        let is_greatest = |value: &&f32| value.abs() == high;
+        x.iter().find(is_greatest).copied().unwrap_or(high)
+    };
+    // A block of zeros has no sign.
+    let greatest = if greatest == 0.0 { 0.0 } else { greatest };
+    let scale = greatest / -half;
     let inverse = inverse(scale);
     let most = 2.0 * half - 1.0;
     Block {
@@ -182,24 +215,7 @@ fn signed(x: &[f32; LEN], half: f32) -> Block {
 /// Levels from the least weight to the greatest.
 #[inline(always)]
 fn ranged(x: &[f32; LEN], most: f32) -> Block {
-    // Ordered as floats are, but for the zero with a sign, which is less.
-    let order = |value: &f32| {
-        let bits = value.to_bits().cast_signed();
-        bits ^ ((bits >> 31) & i32::MAX)
-    };
-    let float = |order: i32| {
-        let bits = order ^ ((order >> 31) & i32::MAX);
-        let value = f32::from_bits(bits.cast_unsigned());
-        // Of zeros with and without a sign, the first.
-        let first = || x.iter().find(|other| **other == 0.0).copied();
-        if value == 0.0 {
-            first().unwrap_or(value)
-        } else {
-            value
-        }
-    };
-    let low = float(x.iter().map(order).fold(i32::MAX, i32::min));
-    let high = float(x.iter().map(order).fold(i32::MIN, i32::max));
+    let (low, high) = extremes(x);
     let scale = (high - low) / most;
     let inverse = inverse(scale);
     Block {

@@ -58,7 +58,10 @@ pub(super) fn write(folder: &Path, n_weights: u64, writer: &mut Writer) -> Resul
         ("version", name.version),
         ("finetune", name.finetune),
         ("basename", name.basename),
-        ("size_label", Some(name.size.unwrap_or_else(|| size_label(n_weights)))),
+        (
+            "size_label",
+            Some(name.size.unwrap_or_else(|| size_label(n_weights))),
+        ),
     ];
     for (key, text) in texts {
         if let Some(text) = text {
@@ -126,13 +129,16 @@ impl Name {
             return Self::default();
         }
         let parts = id.split('-').filter(|part| !part.is_empty()).enumerate();
-        let mut parts: Vec<(String, Part)> =
-            parts.map(|(idx, part)| annotate(idx, part, n_weights)).collect();
+        let mut parts: Vec<(String, Part)> = parts
+            .map(|(idx, part)| annotate(idx, part, n_weights))
+            .collect();
         let has_number = |(text, part): &(String, Part)| {
             *part == Part::Size && text.bytes().any(|b| b.is_ascii_digit())
         };
         if parts.iter().any(has_number) {
-            let words = parts.iter_mut().filter(|it| it.1 == Part::Size && !has_number(it));
+            let words = parts
+                .iter_mut()
+                .filter(|it| it.1 == Part::Size && !has_number(it));
             words.for_each(|word| word.1 = Part::Nothing);
         }
         // The base is what the name begins with, versions in it, but not behind it.
@@ -178,7 +184,10 @@ impl Name {
 /// What one part of a name says by itself, in the spelling the file has.
 fn annotate(idx: usize, part: &str, n_weights: u64) -> (String, Part) {
     let lower = part.to_ascii_lowercase();
-    let number = lower.strip_prefix('v').or(lower.strip_prefix("iter")).unwrap_or(&lower);
+    let number = lower
+        .strip_prefix('v')
+        .or(lower.strip_prefix("iter"))
+        .unwrap_or(&lower);
     if is_version(number) {
         return (part.to_owned(), Part::Version);
     }
@@ -195,7 +204,10 @@ fn annotate(idx: usize, part: &str, n_weights: u64) -> (String, Part) {
         let far = (n_said - n_weights as f64).abs() > (7 * n_weights / 8) as f64;
         if n_weights > 0 && far {
             let (number, unit) = text.split_at(text.len() - 1);
-            return (number.to_owned() + &unit.to_ascii_lowercase(), Part::Finetune);
+            return (
+                number.to_owned() + &unit.to_ascii_lowercase(),
+                Part::Finetune,
+            );
         }
         return (text, Part::Size);
     }
@@ -212,7 +224,9 @@ fn is_type(lower: &str) -> bool {
     let quant = lower.strip_prefix('i').unwrap_or(lower).strip_prefix('q');
     let is_quant = |rest: &str| {
         let mut parts = rest.split('_');
-        let is_digit = parts.next().is_some_and(|it| it.len() == 1 && is_version(it));
+        let is_digit = parts
+            .next()
+            .is_some_and(|it| it.len() == 1 && is_version(it));
         is_digit && parts.all(|it| it.len() == 1)
     };
     matches!(float, Some("16" | "32")) || quant.is_some_and(is_quant)
@@ -221,11 +235,18 @@ fn is_type(lower: &str) -> bool {
 /// A size such as `8B`, `1.7b` or `8x7B`: in capitals, and how many weights it means.
 fn size(part: &str) -> Option<(String, f64)> {
     let text = part.replace('_', ".");
-    let unit = text.chars().next_back().filter(|c| "kmbtKMBT".contains(*c))?;
+    let unit = text
+        .chars()
+        .next_back()
+        .filter(|c| "kmbtKMBT".contains(*c))?;
     let number = &text[..text.len() - 1];
-    let plain = number.split_once(['x', 'X']).map_or(number, |(count, size)| {
-        if is_version(count) { size } else { number }
-    });
+    let plain =
+        number.split_once(['x', 'X']).map_or(
+            number,
+            |(count, size)| {
+                if is_version(count) { size } else { number }
+            },
+        );
     let plain = plain.strip_prefix(['A', 'a']).unwrap_or(plain);
     let is_number = is_version(plain) && plain.split('.').count() <= 2;
     let power = " KMBT".find(unit.to_ascii_uppercase())?;
@@ -233,7 +254,10 @@ fn size(part: &str) -> Option<(String, f64)> {
         let text = format!("{number}{}", unit.to_ascii_uppercase());
         // Sizes of several experts are not compared.
         let value: f64 = number.parse().unwrap_or(f64::NAN);
-        (text, value * 1000_f64.powi(i32::try_from(power).unwrap_or(0)))
+        (
+            text,
+            value * 1000_f64.powi(i32::try_from(power).unwrap_or(0)),
+        )
     })
 }
 

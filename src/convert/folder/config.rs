@@ -100,7 +100,12 @@ impl Config {
         };
         this.check()?;
         let both = [&this.fields.rope_parameters, &this.fields.rope_scaling];
-        let rope = both.into_iter().flatten().next().cloned().unwrap_or_default();
+        let rope = both
+            .into_iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default();
         let theta = rope.rope_theta.or(this.fields.rope_theta);
         this.rope_theta = theta.unwrap_or(this.rope_theta);
         this.scaling = this.scaling(&rope)?;
@@ -120,8 +125,13 @@ impl Config {
             let must_be = "LlamaForCausalLM and MistralForCausalLM can be converted";
             return Err(self.wrong("architectures", format!("[{names}]"), must_be));
         }
-        if fields.quantization_config.as_ref().is_some_and(|it| !it.is_null()) {
-            let problem = "says the weights are quantised already: take the folder of the model itself";
+        if fields
+            .quantization_config
+            .as_ref()
+            .is_some_and(|it| !it.is_null())
+        {
+            let problem =
+                "says the weights are quantised already: take the folder of the model itself";
             return Err(Error::content(&self.path, problem));
         }
         let sizes = [
@@ -129,7 +139,10 @@ impl Config {
             ("intermediate_size", fields.intermediate_size),
             ("num_hidden_layers", fields.num_hidden_layers),
             ("num_attention_heads", fields.num_attention_heads),
-            ("num_key_value_heads", fields.num_key_value_heads.unwrap_or(1)),
+            (
+                "num_key_value_heads",
+                fields.num_key_value_heads.unwrap_or(1),
+            ),
             ("head_dim", fields.head_dim.unwrap_or(2)),
             ("max_position_embeddings", fields.max_position_embeddings),
             ("vocab_size", fields.vocab_size),
@@ -141,14 +154,23 @@ impl Config {
             let must_be = format!("it must be at most {LAYERS_MOST}");
             return Err(self.wrong("num_hidden_layers", fields.num_hidden_layers, &must_be));
         }
-        if fields.head_dim.is_none() && !fields.hidden_size.is_multiple_of(fields.num_attention_heads) {
-            let must_be = format!("it must be a multiple of the {} heads", fields.num_attention_heads);
+        if fields.head_dim.is_none()
+            && !fields
+                .hidden_size
+                .is_multiple_of(fields.num_attention_heads)
+        {
+            let must_be = format!(
+                "it must be a multiple of the {} heads",
+                fields.num_attention_heads
+            );
             return Err(self.wrong("hidden_size", fields.hidden_size, &must_be));
         }
         if !self.head_dim().is_multiple_of(2) {
             return Err(self.wrong("head_dim", self.head_dim(), "it must be even"));
         }
-        let n_kv_heads = fields.num_key_value_heads.unwrap_or(fields.num_attention_heads);
+        let n_kv_heads = fields
+            .num_key_value_heads
+            .unwrap_or(fields.num_attention_heads);
         if !fields.num_attention_heads.is_multiple_of(n_kv_heads) {
             let must_be = format!("it must divide the {} heads", fields.num_attention_heads);
             return Err(self.wrong("num_key_value_heads", n_kv_heads, &must_be));
@@ -159,9 +181,13 @@ impl Config {
     fn scaling(&self, rope: &RopeFields) -> Result<Scaling, Error> {
         let kind = rope.rope_type.as_ref().or(rope.old_type.as_ref());
         let factor = || {
-            let positive = rope.factor.filter(|factor| *factor > 0.0 && factor.is_finite());
+            let positive = rope
+                .factor
+                .filter(|factor| *factor > 0.0 && factor.is_finite());
             positive.ok_or_else(|| {
-                let got = rope.factor.map_or("nothing".to_owned(), |factor| factor.to_string());
+                let got = rope
+                    .factor
+                    .map_or("nothing".to_owned(), |factor| factor.to_string());
                 self.wrong("rope_scaling.factor", got, "it must be a number above 0")
             })
         };
@@ -225,7 +251,9 @@ impl Config {
 
     pub(super) fn n_kv_heads(&self) -> usize {
         let fields = &self.fields;
-        fields.num_key_value_heads.unwrap_or(fields.num_attention_heads) as usize
+        fields
+            .num_key_value_heads
+            .unwrap_or(fields.num_attention_heads) as usize
     }
 
     pub(super) fn head_dim(&self) -> u32 {
@@ -253,7 +281,10 @@ impl Config {
 
     /// The id of a special token, e.g. of `bos_token_id`; lists are for those who generate.
     pub(super) fn token_id(&self, kind: &str) -> Option<u64> {
-        self.fields.others.get(&format!("{kind}_token_id"))?.as_u64()
+        self.fields
+            .others
+            .get(&format!("{kind}_token_id"))?
+            .as_u64()
     }
 
     /// What each frequency is divided by.
@@ -278,7 +309,10 @@ impl Config {
             ("embedding_length", fields.hidden_size),
             ("feed_forward_length", fields.intermediate_size),
             ("attention.head_count", fields.num_attention_heads),
-            ("attention.head_count_kv", u32::try_from(n_kv_heads).unwrap_or_default()),
+            (
+                "attention.head_count_kv",
+                u32::try_from(n_kv_heads).unwrap_or_default(),
+            ),
             ("attention.key_length", head_dim),
             ("attention.value_length", head_dim),
             ("vocab_size", fields.vocab_size),

@@ -155,8 +155,15 @@ impl Folder {
             } => {
                 // A bias is one row of as many values as its matrix has rows.
                 let is_bias = tensor.dims.len() == 1;
-                let n_rows = tensor.dims.last().map_or(1, |n| usize::try_from(*n).unwrap_or(1));
-                let piece = if is_bias { row_bytes / n_rows } else { row_bytes };
+                let n_rows = tensor
+                    .dims
+                    .last()
+                    .map_or(1, |n| usize::try_from(*n).unwrap_or(1));
+                let piece = if is_bias {
+                    row_bytes / n_rows
+                } else {
+                    row_bytes
+                };
                 let pieces = if is_bias { 0..n_rows } else { rows };
                 let head = n_rows / n_heads;
                 for (row, out) in pieces.zip(out.chunks_exact_mut(piece)) {

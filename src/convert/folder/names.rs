@@ -69,7 +69,10 @@ pub(super) fn target(name: &str, config: &Config) -> Result<Option<Target>, Erro
         .ok_or_else(unknown)?;
     let layer_idx = layer.parse::<usize>().map_err(|_| unknown())?;
     if layer_idx >= config.n_layers() {
-        let problem = format!("is of a layer that config.json, with {}, lacks", config.n_layers());
+        let problem = format!(
+            "is of a layer that config.json, with {}, lacks",
+            config.n_layers()
+        );
         return Err(Error::tensor(name, problem));
     }
     let (part, kind) = rest.rsplit_once('.').ok_or_else(unknown)?;
@@ -128,7 +131,10 @@ pub(super) fn check_complete<'a>(
         is_needed && !there.contains(ours.as_str())
     };
     match whole.into_iter().chain(layers).find(is_missing) {
-        Some((theirs, _)) => Err(Error::tensor(&theirs, "is missing: the folder is not whole")),
+        Some((theirs, _)) => Err(Error::tensor(
+            &theirs,
+            "is missing: the folder is not whole",
+        )),
         None => Ok(()),
     }
 }

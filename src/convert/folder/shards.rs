@@ -80,9 +80,15 @@ impl Shards {
             }
         }
         if let Some(index) = &index
-            && let Some(missing) = index.weight_map.keys().find(|name| !there.contains(&***name))
+            && let Some(missing) = index
+                .weight_map
+                .keys()
+                .find(|name| !there.contains(&***name))
         {
-            return Err(Error::tensor(missing, format!("is named by {INDEX} and in none of its files")));
+            return Err(Error::tensor(
+                missing,
+                format!("is named by {INDEX} and in none of its files"),
+            ));
         }
         Ok(Self { shards, tensors })
     }
@@ -162,7 +168,9 @@ fn header(path: PathBuf, shard_idx: usize) -> Result<(Shard, Vec<Stored>), Error
     let wrong = |problem: String| Error::content(&path, problem);
     let mut prefix = [0; 8];
     if n_bytes < PREFIX_BYTES {
-        return Err(wrong(format!("is {n_bytes} bytes long: this is no safetensors file")));
+        return Err(wrong(format!(
+            "is {n_bytes} bytes long: this is no safetensors file"
+        )));
     }
     file.read_exact(&mut prefix).map_err(Error::io(&path))?;
     let header_bytes = u64::from_le_bytes(prefix);
@@ -180,7 +188,9 @@ fn header(path: PathBuf, shard_idx: usize) -> Result<(Shard, Vec<Stored>), Error
         .map_err(|problem| wrong(format!("has a header that cannot be used: {problem}")))?;
     let (expected, got) = (metadata.data_len() as u64, room - header_bytes);
     if expected != got {
-        return Err(wrong(format!("holds {got} bytes of tensors where its header makes it {expected}")));
+        return Err(wrong(format!(
+            "holds {got} bytes of tensors where its header makes it {expected}"
+        )));
     }
     let mut tensors = Vec::new();
     for name in metadata.offset_keys() {

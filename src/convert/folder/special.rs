@@ -51,7 +51,7 @@ impl Special {
         let mut parts: Vec<&'static str> = PARTS.iter().map(|(part, _)| *part).collect();
         if let Some(mut settings) = settings {
             if let Some(json) = json {
-                this.from_processor(json, &mut settings, &mut parts);
+                this.read_processor(json, &mut settings, &mut parts);
             }
             this.templates = templates(folder, &settings)?;
             for part in &parts {
@@ -79,7 +79,7 @@ impl Special {
     }
 
     /// What a processor of templates puts around a text.
-    fn from_processor(
+    fn read_processor(
         &mut self,
         json: &TokenizerJson,
         settings: &mut Map<String, Json>,
@@ -89,9 +89,15 @@ impl Special {
             Some(Json::Array(all)) => &all[..],
             _ => std::slice::from_ref(&json.post_processor),
         };
-        let is_template = |it: &&Json| it.get("type").and_then(Json::as_str) == Some("TemplateProcessing");
+        let is_template =
+            |it: &&Json| it.get("type").and_then(Json::as_str) == Some("TemplateProcessing");
         for processor in all.iter().filter(is_template) {
-            let list = |key| processor.get(key).and_then(Json::as_array).map_or(&[][..], |it| it);
+            let list = |key| {
+                processor
+                    .get(key)
+                    .and_then(Json::as_array)
+                    .map_or(&[][..], |it| it)
+            };
             let (single, pair) = (list("single"), list("pair"));
             if single.len() < 2 {
                 continue;
@@ -117,12 +123,12 @@ impl Special {
                 }
                 self.adds.insert("eos", true);
             }
-            self.from_pair(pair, (first, last), settings);
+            self.read_pair(pair, (first, last), settings);
         }
     }
 
     /// Whether two texts have a separator between them.
-    fn from_pair(
+    fn read_pair(
         &mut self,
         pair: &[Json],
         (first, last): (Option<&str>, Option<&str>),
@@ -136,7 +142,9 @@ impl Special {
             inner = inner.get(..inner.len() - 1).unwrap_or_default();
         }
         let sequence = |it: Option<&Json>, name| {
-            it.and_then(|it| it.pointer("/Sequence/id")).and_then(Json::as_str) == Some(name)
+            it.and_then(|it| it.pointer("/Sequence/id"))
+                .and_then(Json::as_str)
+                == Some(name)
         };
         let [_, between @ .., _] = inner else {
             return;
@@ -163,12 +171,19 @@ impl Special {
         for (part, adds) in &self.adds {
             // The file has no keys for others.
             if matches!(*part, "bos" | "eos" | "sep") {
-                writer.key(&format!("tokenizer.ggml.add_{part}_token"), Value::Bool(*adds));
+                writer.key(
+                    &format!("tokenizer.ggml.add_{part}_token"),
+                    Value::Bool(*adds),
+                );
             }
         }
         let named = self.templates.iter().filter_map(|(name, _)| name.as_ref());
         if named.clone().next().is_some() {
-            write_texts(writer, "tokenizer.chat_templates", named.map(String::as_bytes));
+            write_texts(
+                writer,
+                "tokenizer.chat_templates",
+                named.map(String::as_bytes),
+            );
         }
         for (name, template) in &self.templates {
             let key = match name {
@@ -227,7 +242,8 @@ fn in_a_file(folder: &Path) -> Result<Option<Json>, Error> {
     let path = folder.join("chat_template.jinja");
     match files::read(&path, MAX_TEMPLATE_BYTES, "") {
         Ok(bytes) => {
-            let text = String::from_utf8(bytes).map_err(|_| Error::content(&path, "is not UTF-8"))?;
+            let text =
+                String::from_utf8(bytes).map_err(|_| Error::content(&path, "is not UTF-8"))?;
             return Ok(Some(Json::String(text)));
         }
         Err(Error::Missing { .. }) => {}

@@ -128,10 +128,15 @@ impl Vocabulary {
             let wrong = |problem: String| Error::content(&json_path, problem);
             if json.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
                 let kind = json.model.kind.clone().unwrap_or_default();
-                return Err(wrong(format!("has a model of type {kind:?}: BPE can be converted")));
+                return Err(wrong(format!(
+                    "has a model of type {kind:?}: BPE can be converted"
+                )));
             }
             let found = if json.model.byte_fallback {
-                (Family::Pieces, pieces::from_json(json, config).map_err(wrong)?)
+                (
+                    Family::Pieces,
+                    pieces::from_json(json, config).map_err(wrong)?,
+                )
             } else {
                 byte_level::from_json(json, config).map_err(wrong)?
             };
@@ -179,7 +184,10 @@ impl Vocabulary {
             let scores = self.tokens.iter().map(|token| Value::F32(token.score));
             writer.array("tokenizer.ggml.scores", ValueType::F32, scores);
         }
-        let kinds = self.tokens.iter().map(|token| Value::I32(token.kind as i32));
+        let kinds = self
+            .tokens
+            .iter()
+            .map(|token| Value::I32(token.kind as i32));
         writer.array("tokenizer.ggml.token_type", ValueType::I32, kinds);
         if let Family::ByteLevel { merges, .. } = &self.family {
             let merges = merges.iter().map(String::as_bytes);
@@ -187,7 +195,12 @@ impl Vocabulary {
         }
         let mut special = self.special.clone();
         if self.n_vocab == CODE_LLAMA {
-            let by_number = [("prefix", 32_007), ("suffix", 32_008), ("middle", 32_009), ("eot", 32_010)];
+            let by_number = [
+                ("prefix", 32_007),
+                ("suffix", 32_008),
+                ("middle", 32_009),
+                ("eot", 32_010),
+            ];
             special.ids.extend(by_number);
         }
         if self.n_vocab == NO_BEGIN {
@@ -205,8 +218,12 @@ fn added_tokens(
     let Some(added) = settings.and_then(|settings| settings.get("added_tokens_decoder")) else {
         return Ok(BTreeMap::new());
     };
-    serde_json::from_value(added.clone())
-        .map_err(|problem| Error::content(path, format!("has added tokens that cannot be used: {problem}")))
+    serde_json::from_value(added.clone()).map_err(|problem| {
+        Error::content(
+            path,
+            format!("has added tokens that cannot be used: {problem}"),
+        )
+    })
 }
 
 /// What a token that was added is for.
@@ -262,11 +279,13 @@ fn by_id(json: &TokenizerJson, config: &Config, score: f32) -> Result<Vec<Token>
     let vocab = json.model.vocab.as_object().ok_or("has no vocabulary")?;
     let place = |text: &str, id: Option<u64>| {
         let place = id.filter(|id| *id < u64::from(n_vocab));
-        place.and_then(|id| usize::try_from(id).ok()).ok_or_else(|| {
-            let text = crate::gguf::printable(text);
-            let id = id.map_or("no number".to_owned(), |id| id.to_string());
-            format!("gives token {text:?} the id {id}, but config.json has {n_vocab} tokens")
-        })
+        place
+            .and_then(|id| usize::try_from(id).ok())
+            .ok_or_else(|| {
+                let text = crate::gguf::printable(text);
+                let id = id.map_or("no number".to_owned(), |id| id.to_string());
+                format!("gives token {text:?} the id {id}, but config.json has {n_vocab} tokens")
+            })
     };
     let mut slots: Vec<Option<Token>> = Vec::new();
     let mut put = |place: usize, token: Token| {
@@ -297,14 +316,18 @@ fn by_id(json: &TokenizerJson, config: &Config, score: f32) -> Result<Vec<Token>
     check_room(n_vocab, slots.len())?;
     slots.resize(n_vocab as usize, None);
     let padded = slots.into_iter().enumerate();
-    Ok(padded.map(|(id, token)| token.unwrap_or_else(|| padding(id, score))).collect())
+    Ok(padded
+        .map(|(id, token)| token.unwrap_or_else(|| padding(id, score)))
+        .collect())
 }
 
 /// A vocabulary may have some places without a token, but not as many as a config.json can claim.
 fn check_room(n_vocab: u32, n_tokens: usize) -> Result<(), String> {
     const UNUSED_MOST: usize = 1 << 20;
     if n_vocab as usize > n_tokens.saturating_add(UNUSED_MOST) {
-        return Err(format!("has {n_tokens} tokens, but config.json claims {n_vocab}"));
+        return Err(format!(
+            "has {n_tokens} tokens, but config.json claims {n_vocab}"
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::super::super::{Error, files};
 use super::super::config::Config;
-use super::{Added, Kind, Merge, Token, TokenizerJson, added_kind, added_text, by_id, check_room, padding};
+use super::{
+    Added, Kind, Merge, Token, TokenizerJson, added_kind, added_text, by_id, check_room, padding,
+};
 
 /// The score of a piece that no merge makes.
 const UNMERGED: f32 = -1e9;
@@ -78,6 +80,8 @@ pub(super) fn from_json(json: &TokenizerJson, config: &Config) -> Result<Vec<Tok
 
 /// Whether a text is like `<0x0A>`.
 fn is_byte(text: &str) -> bool {
-    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    let digits = text
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }

@@ -16,7 +16,8 @@ const MAX_PIECES: usize = 1 << 22;
 /// Reads the pieces.
 pub(super) fn read(path: &Path) -> Result<Vec<Token>, Error> {
     let bytes = files::read(path, MAX_BYTES, "the folder has no tokenizer")?;
-    let wrong = |problem: &str| Error::content(path, format!("is no SentencePiece model: {problem}"));
+    let wrong =
+        |problem: &str| Error::content(path, format!("is no SentencePiece model: {problem}"));
     let mut tokens = Vec::new();
     let mut fields = Fields(&bytes);
     while let Some(field) = fields.next().map_err(wrong)? {
@@ -131,7 +132,10 @@ mod tests {
     fn a_piece_is_read_as_written() {
         // Text "ab", score 1.5, type 6.
         let token = token(&[10, 2, b'a', b'b', 21, 0, 0, 0xc0, 0x3f, 24, 6]).unwrap();
-        assert_eq!((&*token.text, token.kind, token.score), ("ab", Kind::Byte, 1.5));
+        assert_eq!(
+            (&*token.text, token.kind, token.score),
+            ("ab", Kind::Byte, 1.5)
+        );
     }
 
     proptest! {
