@@ -66,7 +66,7 @@ pub(super) fn opt_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Er
 /// One that a killed run left is begun anew.
 pub(super) struct Part {
     file: Option<BufWriter<File>>,
-    part: PathBuf,
+    unfinished: PathBuf,
     path: PathBuf,
 }
 
@@ -80,10 +80,9 @@ impl Part {
         let opened = options.create(true).write(true).truncate(false).open(&part);
         let file = opened.map_err(Error::io(&part))?;
         match file.try_lock() {
-            Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.into() }),
             // Not every file system has locks.
-            Err(TryLockError::Error(_)) => {}
+            Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         // Another run may have finished it, and given it its name, between our opening and locking it.
         if !is_there(&file, &part) {
@@ -92,7 +91,7 @@ impl Part {
         file.set_len(0).map_err(Error::io(&part))?;
         Ok(Self {
             file: Some(BufWriter::with_capacity(BUFFER_BYTES, file)),
-            part,
+            unfinished: part,
             path: path.into(),
         })
     }
@@ -104,7 +103,7 @@ impl Part {
 
     /// Puts the file on the disk and gives it its name. Gives its length.
     pub(super) fn finish(mut self) -> Result<u64, Error> {
-        let part = self.part.clone();
+        let part = self.unfinished.clone();
         let on_error = Error::io(&part);
         let Some(file) = self.file.take() else {
             return Ok(0);
@@ -115,7 +114,7 @@ impl Part {
         let n_bytes = file.metadata().map_err(&on_error)?.len();
         file.sync_all().map_err(&on_error)?;
         fs::rename(&part, &self.path).map_err(Error::io(&self.path))?;
-        self.part = PathBuf::new();
+        self.unfinished = PathBuf::new();
         sync_folder(&self.path);
         Ok(n_bytes)
     }
@@ -123,9 +122,9 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.part.as_os_str().is_empty() {
+        if !self.unfinished.as_os_str().is_empty() {
             // What cannot be removed is begun anew by the next run.
-            let _ = fs::remove_file(&self.part);
+            let _ = fs::remove_file(&self.unfinished);
         }
     }
 }

@@ -9,7 +9,10 @@ use super::files;
 use crate::gguf::{Gguf, TensorInfo, printable};
 
 /// Larger ones no model has.
-const MAX_BYTES: u64 = 1 << 32;
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Means of squares that no network comes near, and with which no sum is infinite.
+const GREATEST: f32 = 1e15;
 
 /// What is known of each weight's columns.
 #[derive(Debug, Default)]
@@ -39,7 +42,7 @@ impl Importance {
         for (name, columns) in &this.columns {
             if columns
                 .iter()
-                .any(|value| !value.is_finite() || *value < 0.0)
+                .any(|value| !(0.0..=GREATEST).contains(value))
             {
                 let name = printable(name);
                 let problem = format!("holds for {name} what is no importance: measure it anew");
@@ -163,7 +166,8 @@ struct Rest<'a>(&'a [u8]);
 impl<'a> Rest<'a> {
     fn take(&mut self, n_bytes: usize) -> Result<&'a [u8], String> {
         let parts = self.0.split_at_checked(n_bytes);
-        let (taken, rest) = parts.ok_or("ends in the middle of an importance matrix")?;
+        let (taken, rest) =
+            parts.ok_or("ends in the middle of an importance matrix, or is none")?;
         self.0 = rest;
         Ok(taken)
     }

@@ -102,6 +102,9 @@ pub fn quantize(
     if source.is_at(out) {
         return Err(Error::Itself { path: out.into() });
     }
+    if out.is_dir() {
+        return Err(Error::NotAFile { path: out.into() });
+    }
     let (planned, mut summary) = plan(source, options)?;
     let mut writer = Writer::default();
     source.write_keys(&mut writer)?;
@@ -312,7 +315,8 @@ fn recode(
         let written = &mut written[..rows.len() * to_bytes];
         source.read(tensor, rows, from_bytes, read)?;
         let bytes = match (from.weight_type(), to.weight_type()) {
-            (Some(from), Some(to)) if from != to => {
+            // Floats that stay what they are go through it as well: it finds what is not finite.
+            (Some(from), Some(to)) if from != to || !from.takes_quantized() => {
                 let recode = Recode {
                     from,
                     to,

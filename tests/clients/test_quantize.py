@@ -194,3 +194,78 @@ def test_a_run_that_was_killed_is_made_good_by_the_next(ingle, folders, tmp_path
     assert not part.exists()
     expected = KEPT["Deep-20M-Instruct"]["mixes"]["Q4_K_M"]
     assert hf_folders.summary(hf_folders.tensors(out)) == expected
+
+
+def test_an_interrupt_leaves_nothing(ingle, folders, tmp_path):
+    out, part = tmp_path / "out.gguf", tmp_path / "out.gguf.part"
+    ran = subprocess.Popen(
+        [ingle.binary, "quantize", folders["Deep-20M-Instruct"], out, "--type", "Q2_K", "--threads", "1"],
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not part.exists():
+        assert ran.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    ran.send_signal(signal.SIGINT)
+    assert ran.wait(timeout=30) == 130
+    assert not part.exists() and not out.exists()
+
+
+def special(id):
+    return {"SpecialToken": {"id": id, "type_id": 0}}
+
+
+A, B = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
+PROCESSORS = {
+    "none": None,
+    "llama3": {"type": "Sequence", "processors": [
+        {"type": "ByteLevel", "add_prefix_space": True},
+        {"type": "TemplateProcessing", "single": [special("<s>"), A],
+         "pair": [special("<s>"), A, special("<s>"), B]}]},
+    "both ends": {"type": "TemplateProcessing", "single": [special("<s>"), A, special("</s>")],
+                  "pair": [special("<s>"), A, special("</s>"), B, special("</s>")]},
+    "another end": {"type": "TemplateProcessing", "single": [special("<s>"), A, special("<|end|>")],
+                    "pair": [special("<s>"), A, B, special("<|end|>")]},
+}
+SETTINGS = {
+    "none": {},
+    "texts": {"bos_token": "<s>", "eos_token": "</s>", "add_eos_token": True},
+    "objects": {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": False,
+                "pad_token": {"content": "<|end|>"}, "sep_token": "</s>",
+                "chat_template": [{"name": "default", "template": "one"}, {"name": "tool use", "template": "two"}]},
+}
+NAMES = {"unk": "unknown", "sep": "seperator", "pad": "padding"}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_special_tokens_are_those_ggufs_own_reader_finds(ingle, tmp_path, processor, settings):
+    folder, out = tmp_path / "small", tmp_path / "out.gguf"
+    folder.mkdir()
+    texts = ["<s>", "</s>", "<|end|>", "<unk>"]
+    config = {
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 32,
+        "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1,
+        "max_position_embeddings": 64, "tie_word_embeddings": True, "vocab_size": 8,
+        "eos_token_id": [1, 2], "unk_token_id": 3}
+    hf_folders.dump(folder / "config.json", config)
+    hf_folders.dump(folder / "tokenizer_config.json", SETTINGS[settings])
+    hf_folders.dump(folder / "tokenizer.json", {
+        "added_tokens": [{"id": id, "content": text, "special": True} for id, text in enumerate(texts)],
+        "pre_tokenizer": {"type": "ByteLevel"}, "post_processor": PROCESSORS[processor],
+        "model": {"type": "BPE", "vocab": {"a": 4, "b": 5, "ab": 6}, "merges": ["a b"]}})
+    hf_folders.write_shards(folder, hf_folders.weights(config, "F32"), 1)
+    ingle(folder, out, "--type", "F16")
+    fields = gguf.GGUFReader(out).fields
+    vocabulary = gguf.SpecialVocab(folder, load_merges=True)
+    expected = {f"tokenizer.ggml.{NAMES.get(part, part)}_token_id": id
+                for part, id in vocabulary.special_token_ids.items()}
+    expected |= {f"tokenizer.ggml.add_{part}_token": adds
+                 for part, adds in vocabulary.add_special_token.items() if part in ("bos", "eos", "sep")}
+    found = {name: field.contents() for name, field in fields.items()
+             if name.endswith("_token_id") or name.startswith("tokenizer.ggml.add_")}
+    assert found == expected
+    if settings == "objects":
+        assert fields["tokenizer.chat_template"].contents() == "one"
+        assert fields["tokenizer.chat_template.tool_use"].contents() == "two"
+    assert fields["tokenizer.ggml.tokens"].contents() == [*texts, "a", "b", "ab", "[PAD7]"]
+    assert fields["tokenizer.ggml.token_type"].contents() == [3, 3, 3, 3, 1, 1, 1, 5]

@@ -130,13 +130,13 @@ impl<const N: usize> Tries<'_, N> {
         let zero = Lanes::all(0.0);
         let mut levels = [zero; N];
         let (mut sum_l, mut sum_l2, mut sum_xl) = (zero, zero, zero);
-        for i in 0..N {
-            let level = (inverse * (self.x[i] - min)).level(0.0, self.most);
-            let weighted = self.weights[i] * level;
+        for ((slot, x), weight) in levels.iter_mut().zip(self.x).zip(self.weights) {
+            let level = (inverse * (*x - min)).level(0.0, self.most);
+            let weighted = *weight * level;
             sum_l = sum_l + weighted;
             sum_l2 = sum_l2 + weighted * level;
-            sum_xl = sum_xl + weighted * self.x[i];
-            levels[i] = level;
+            sum_xl = sum_xl + weighted * *x;
+            *slot = level;
         }
         (levels, (sum_l, sum_l2, sum_xl))
     }
@@ -160,9 +160,9 @@ impl<const N: usize> Tries<'_, N> {
     #[inline(always)]
     fn error(&self, levels: &Strip<N>, scale: Lanes, min: Lanes, deviation: Deviation) -> Lanes {
         let mut error = Lanes::all(0.0);
-        for i in 0..N {
-            let difference = scale * levels[i] + min - self.x[i];
-            error = error + self.weights[i] * deviation.of(difference);
+        for ((level, x), weight) in levels.iter().zip(self.x).zip(self.weights) {
+            let difference = scale * *level + min - *x;
+            error = error + *weight * deviation.of(difference);
         }
         error
     }

@@ -17,7 +17,7 @@ pub(super) const SUPER_LEN: usize = 256;
 const STRIP_LEN: usize = 32 * LANES;
 
 /// The scales of a super-block and what they count in.
-pub(super) struct Scales<const B: usize> {
+pub(super) struct SuperBlock<const B: usize> {
     pub(super) scale: f16,
     pub(super) min: f16,
     pub(super) scales: [u8; B],
@@ -90,7 +90,7 @@ fn offset<const N: usize, const B: usize, const BYTES: usize>(
     row: &[f32],
     importance: Option<&[f32]>,
     out: &mut [u8],
-    lay: impl Fn(&Scales<B>, &[u8; SUPER_LEN], &mut [u8; BYTES]),
+    lay: impl Fn(&SuperBlock<B>, &[u8; SUPER_LEN], &mut [u8; BYTES]),
 ) {
     let supers_in_strip = LANES / B;
     let strips = out.as_chunks_mut::<BYTES>().0.chunks_mut(supers_in_strip);
@@ -111,7 +111,7 @@ fn offset<const N: usize, const B: usize, const BYTES: usize>(
         let fit = affine(&strip, &weights, search);
         let sums = sums(&weights);
         let (mut scale, mut min) = (Lanes::all(0.0), Lanes::all(0.0));
-        let mut all: [Option<Scales<B>>; LANES] = std::array::from_fn(|_| None);
+        let mut all: [Option<SuperBlock<B>>; LANES] = std::array::from_fn(|_| None);
         for (super_idx, slot) in all.iter_mut().enumerate().take(blocks.len()) {
             let scales = match importance {
                 Some(_) => searched::<N, B>(&fit, &sums, super_idx, kind.scale_most),
@@ -195,13 +195,13 @@ fn sums<const N: usize>(weights: &Strip<N>) -> Lanes {
         .fold(Lanes::all(0.0), |sum, weight| sum + *weight)
 }
 
-/// Scales in parts of the greatest.
+/// SuperBlock in parts of the greatest.
 #[inline(always)]
 fn greatest<const N: usize, const B: usize>(
     fit: &Affine<N>,
     super_idx: usize,
     most: f32,
-) -> Scales<B> {
+) -> SuperBlock<B> {
     let part = |lanes: &Lanes| {
         let values: [f32; B] = std::array::from_fn(|sub_idx| lanes.0[super_idx * B + sub_idx]);
         let greatest = values
@@ -220,7 +220,7 @@ fn greatest<const N: usize, const B: usize>(
     };
     let (scale, scales) = part(&fit.scale);
     let (min, mins) = part(&fit.min);
-    Scales {
+    SuperBlock {
         scale,
         min,
         scales,
@@ -228,20 +228,20 @@ fn greatest<const N: usize, const B: usize>(
     }
 }
 
-/// Scales by a search of their own, those of important sub-blocks coming nearer.
+/// SuperBlock by a search of their own, those of important sub-blocks coming nearer.
 #[inline(always)]
 fn searched<const N: usize, const B: usize>(
     fit: &Affine<N>,
     sums: &Lanes,
     super_idx: usize,
     most: f32,
-) -> Scales<B> {
+) -> SuperBlock<B> {
     let of = |lanes: &Lanes| -> [f32; B] {
         std::array::from_fn(|sub_idx| lanes.0[super_idx * B + sub_idx])
     };
     let (scale, scales) = positive(&of(&fit.scale), &of(sums), most);
     let (min, mins) = positive(&of(&fit.min), &of(sums), most);
-    Scales {
+    SuperBlock {
         scale: f16::from_f32_const(scale),
         min: f16::from_f32_const(min),
         scales,
@@ -255,20 +255,17 @@ pub(super) fn q3(row: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
     let (supers, _) = row.as_chunks::<SUPER_LEN>();
     for (super_idx, (x, block)) in supers.iter().zip(out.as_chunks_mut::<110>().0).enumerate() {
         let strip = load::<16>(x);
-        let (fit, scale, scales) = match importance {
-            Some(importance) => {
-                let importance = load::<16>(&importance[super_idx * SUPER_LEN..][..SUPER_LEN]);
-                let spread = Lanes::all(2.0 * sum_of_squares(x) / 256.0);
-                let weights = by_importance(&strip, &importance, &spread);
-                let fit = symmetric(&strip, &weights, MOST);
-                let (scale, scales) = searched_scales(&fit.scale, &sums(&weights));
-                (fit, scale, scales)
-            }
-            None => {
-                let fit = refined(&strip, MOST);
-                let (scale, scales) = part_scales(&fit.scale);
-                (fit, scale, scales)
-            }
+        let (fit, scale, scales) = if let Some(importance) = importance {
+            let importance = load::<16>(&importance[super_idx * SUPER_LEN..][..SUPER_LEN]);
+            let spread = Lanes::all(2.0 * sum_of_squares(x) / 256.0);
+            let weights = by_importance(&strip, &importance, &spread);
+            let fit = symmetric(&strip, &weights, MOST);
+            let (scale, scales) = searched_scales(&fit.scale, &sums(&weights));
+            (fit, scale, scales)
+        } else {
+            let fit = refined(&strip, MOST);
+            let (scale, scales) = part_scales(&fit.scale);
+            (fit, scale, scales)
         };
         let scale = f16::from_f32_const(scale);
         let factors = Lanes(scales.map(|level| scale.to_f32_const() * (f32::from(level) - 32.0)));

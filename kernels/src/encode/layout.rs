@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::k::{SUPER_LEN, Scales};
+use super::k::{SUPER_LEN, SuperBlock};
 
 /// The low four bits of 32 levels, the second half of the levels in the upper halves of the bytes.
 #[inline(always)]
@@ -55,7 +55,7 @@ fn nibbles(levels: &[u8; SUPER_LEN], out: &mut [u8]) {
 
 /// Six-bit scales and minima of eight sub-blocks in twelve bytes.
 #[inline(always)]
-fn six_bits(scales: &Scales<8>, out: &mut [u8]) {
+fn six_bits(scales: &SuperBlock<8>, out: &mut [u8]) {
     for i in 0..4 {
         let (scale, min) = (scales.scales[i + 4], scales.mins[i + 4]);
         out[i] = scales.scales[i] | (scale >> 4) << 6;
@@ -65,9 +65,10 @@ fn six_bits(scales: &Scales<8>, out: &mut [u8]) {
 }
 
 #[inline(always)]
-pub(super) fn q2(scales: &Scales<16>, levels: &[u8; SUPER_LEN], block: &mut [u8; 84]) {
-    for i in 0..16 {
-        block[i] = scales.scales[i] | scales.mins[i] << 4;
+pub(super) fn q2(scales: &SuperBlock<16>, levels: &[u8; SUPER_LEN], block: &mut [u8; 84]) {
+    let pairs = scales.scales.iter().zip(&scales.mins);
+    for (byte, (scale, min)) in block.iter_mut().zip(pairs) {
+        *byte = scale | min << 4;
     }
     quarters(levels, 0, &mut block[16..80]);
     block[80..82].copy_from_slice(&scales.scale.to_le_bytes());
@@ -89,7 +90,7 @@ pub(super) fn q3(scale: f16, scales: &[u8; 16], levels: &[u8; SUPER_LEN], block:
 }
 
 #[inline(always)]
-pub(super) fn q4(scales: &Scales<8>, levels: &[u8; SUPER_LEN], block: &mut [u8; 144]) {
+pub(super) fn q4(scales: &SuperBlock<8>, levels: &[u8; SUPER_LEN], block: &mut [u8; 144]) {
     block[..2].copy_from_slice(&scales.scale.to_le_bytes());
     block[2..4].copy_from_slice(&scales.min.to_le_bytes());
     six_bits(scales, &mut block[4..16]);
@@ -97,7 +98,7 @@ pub(super) fn q4(scales: &Scales<8>, levels: &[u8; SUPER_LEN], block: &mut [u8; 
 }
 
 #[inline(always)]
-pub(super) fn q5(scales: &Scales<8>, levels: &[u8; SUPER_LEN], block: &mut [u8; 176]) {
+pub(super) fn q5(scales: &SuperBlock<8>, levels: &[u8; SUPER_LEN], block: &mut [u8; 176]) {
     block[..2].copy_from_slice(&scales.scale.to_le_bytes());
     block[2..4].copy_from_slice(&scales.min.to_le_bytes());
     six_bits(scales, &mut block[4..16]);

@@ -26,6 +26,8 @@ use crate::isa::vectorized;
 use crate::team::Disjoint;
 use crate::{Isa, ShapeError, Turn, WeightType};
 
+/// No block with a scale in half precision holds a greater weight, and no square of a lesser one is infinite.
+const GREATEST: f32 = 65_504.0 * 128.0;
 /// Values a task should have, at least.
 const TASK_VALUES: usize = 8192;
 
@@ -92,9 +94,11 @@ impl Recode<'_> {
                 // SAFETY: each row belongs to one task.
                 let out = unsafe { out.slice_mut(row_idx * to_bytes..(row_idx + 1) * to_bytes) };
                 decode(isa, self.from, row, floats);
-                if !all_finite(isa, floats) {
+                let magnitude = magnitude_bits(isa, floats);
+                let is_too_great = magnitude > GREATEST.to_bits() && self.to.takes_quantized();
+                if magnitude >= f32::INFINITY.to_bits() {
                     not_finite.fetch_min(row_idx, Ordering::Relaxed);
-                } else if !self.encode(isa, floats, out) {
+                } else if is_too_great || !self.encode(isa, floats, out) {
                     too_great.fetch_min(row_idx, Ordering::Relaxed);
                 }
             }
@@ -199,9 +203,9 @@ fn halves_are_finite(ty: WeightType, out: &[u8]) -> bool {
 }
 
 vectorized! {
-    fn all_finite(row: &[f32]) -> bool {
-        // Zero times a finite number is zero, and times any other is none.
-        row.iter().fold(0_u32, |bits, float| bits | u32::from(!float.is_finite())) == 0
+    fn magnitude_bits(row: &[f32]) -> u32 {
+        // Those of floats are ordered as their bits, what is not finite being the greatest.
+        row.iter().fold(0, |most, float| most.max(float.abs().to_bits()))
     }
 }
 

@@ -108,12 +108,15 @@ impl Config {
             .unwrap_or_default();
         let theta = rope.rope_theta.or(this.fields.rope_theta);
         this.rope_theta = theta.unwrap_or(this.rope_theta);
+        if !(this.rope_theta > 0.0 && this.rope_theta.is_finite()) {
+            return Err(this.wrong("rope_theta", &this.rope_theta, "it must be above 0"));
+        }
         this.scaling = this.scaling(&rope)?;
         Ok(this)
     }
 
-    fn wrong(&self, key: &str, got: impl ToString, must_be: &str) -> Error {
-        let got = printable(&got.to_string());
+    fn wrong(&self, key: &str, got: &dyn std::fmt::Display, must_be: &str) -> Error {
+        let got = printable(&format!("{got}"));
         Error::content(&self.path, format!("says {key} is {got}: {must_be}"))
     }
 
@@ -123,7 +126,7 @@ impl Config {
         if !fields.architectures.iter().any(known) {
             let names = fields.architectures.join(", ");
             let must_be = "LlamaForCausalLM and MistralForCausalLM can be converted";
-            return Err(self.wrong("architectures", format!("[{names}]"), must_be));
+            return Err(self.wrong("architectures", &format!("[{names}]"), must_be));
         }
         if fields
             .quantization_config
@@ -148,11 +151,11 @@ impl Config {
             ("vocab_size", fields.vocab_size),
         ];
         if let Some((key, got)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-            return Err(self.wrong(key, got, "it must be at least 1"));
+            return Err(self.wrong(key, &got, "it must be at least 1"));
         }
         if fields.num_hidden_layers > LAYERS_MOST {
             let must_be = format!("it must be at most {LAYERS_MOST}");
-            return Err(self.wrong("num_hidden_layers", fields.num_hidden_layers, &must_be));
+            return Err(self.wrong("num_hidden_layers", &fields.num_hidden_layers, &must_be));
         }
         if fields.head_dim.is_none()
             && !fields
@@ -163,17 +166,17 @@ impl Config {
                 "it must be a multiple of the {} heads",
                 fields.num_attention_heads
             );
-            return Err(self.wrong("hidden_size", fields.hidden_size, &must_be));
+            return Err(self.wrong("hidden_size", &fields.hidden_size, &must_be));
         }
         if !self.head_dim().is_multiple_of(2) {
-            return Err(self.wrong("head_dim", self.head_dim(), "it must be even"));
+            return Err(self.wrong("head_dim", &self.head_dim(), "it must be even"));
         }
         let n_kv_heads = fields
             .num_key_value_heads
             .unwrap_or(fields.num_attention_heads);
         if !fields.num_attention_heads.is_multiple_of(n_kv_heads) {
             let must_be = format!("it must divide the {} heads", fields.num_attention_heads);
-            return Err(self.wrong("num_key_value_heads", n_kv_heads, &must_be));
+            return Err(self.wrong("num_key_value_heads", &n_kv_heads, &must_be));
         }
         Ok(())
     }
@@ -188,7 +191,7 @@ impl Config {
                 let got = rope
                     .factor
                     .map_or("nothing".to_owned(), |factor| factor.to_string());
-                self.wrong("rope_scaling.factor", got, "it must be a number above 0")
+                self.wrong("rope_scaling.factor", &got, "it must be a number above 0")
             })
         };
         let original = rope.original_max_position_embeddings;
@@ -209,11 +212,18 @@ impl Config {
                 let low = rope.low_freq_factor.unwrap_or(1.0);
                 let high = rope.high_freq_factor.unwrap_or(4.0);
                 let context = f64::from(original.unwrap_or(8192));
-                Ok(Scaling::Llama3(self.llama3(context, factor, (low, high))))
+                let factors = self.llama3(context, factor, (low, high));
+                match factors.iter().find(|it| !(**it > 0.0 && it.is_finite())) {
+                    Some(factor) => {
+                        let must_be = "rope_scaling has to make them numbers above 0";
+                        Err(self.wrong("a factor of frequencies", &factor, must_be))
+                    }
+                    None => Ok(Scaling::Llama3(factors)),
+                }
             }
             Some(other) => {
                 let must_be = "linear, yarn and llama3 can be converted";
-                Err(self.wrong("rope_scaling.rope_type", other, must_be))
+                Err(self.wrong("rope_scaling.rope_type", &other, must_be))
             }
         }
     }

@@ -49,10 +49,12 @@ impl Special {
     ) -> Result<Self, Error> {
         let mut this = Self::default();
         let mut parts: Vec<&'static str> = PARTS.iter().map(|(part, _)| *part).collect();
-        if let Some(mut settings) = settings {
-            if let Some(json) = json {
-                this.read_processor(json, &mut settings, &mut parts);
-            }
+        let mut settings = settings.unwrap_or_default();
+        let says_anything = !settings.is_empty();
+        if let Some(json) = json {
+            this.read_processor(json, &mut settings, &mut parts);
+        }
+        if says_anything {
             this.templates = templates(folder, &settings)?;
             for part in &parts {
                 if let Some(Json::Bool(adds)) = settings.get(&format!("add_{part}_token")) {
@@ -103,21 +105,24 @@ impl Special {
                 continue;
             }
             let (first, last) = (special_id(single.first()), special_id(single.last()));
-            let bos = token_text(settings, "bos");
             if let Some(first) = first {
-                if bos.is_none() {
-                    settings.insert("bos_token".to_owned(), Json::from(first));
+                // Where it is not the text said to begin, it is a beginning of another kind.
+                if text(settings, "bos") != Some(first) && text(settings, "cls") != Some(first) {
+                    for part in ["bos_token", "cls_token"] {
+                        if !is_said(settings, part) {
+                            settings.insert(part.to_owned(), Json::from(first));
+                        }
+                    }
                 }
-                let begins = bos.is_none_or(|bos| bos == first);
-                self.adds.insert("bos", begins);
+                let begins = ["bos", "cls"].map(|part| text(settings, part) == Some(first));
+                self.adds.insert("bos", begins.contains(&true));
             }
             if let Some(last) = last {
-                let eos = token_text(settings, "eos");
-                if eos.as_deref() != Some(last) {
+                if text(settings, "eos") != Some(last) {
                     // What ends an answer otherwise ends a turn.
-                    if let Some(eos) = eos {
+                    if let Some(eos) = settings.get("eos_token").cloned() {
                         parts.push("eot");
-                        settings.insert("eot_token".to_owned(), Json::from(eos));
+                        settings.insert("eot_token".to_owned(), eos);
                     }
                     settings.insert("eos_token".to_owned(), Json::from(last));
                 }
@@ -132,7 +137,7 @@ impl Special {
         &mut self,
         pair: &[Json],
         (first, last): (Option<&str>, Option<&str>),
-        settings: &Map<String, Json>,
+        settings: &mut Map<String, Json>,
     ) {
         let mut inner = pair;
         if first.is_some() && special_id(inner.first()) == first {
@@ -152,13 +157,19 @@ impl Special {
         if between.is_empty() || !sequence(inner.first(), "A") || !sequence(inner.last(), "B") {
             return;
         }
-        let separators = [token_text(settings, "sep"), token_text(settings, "eos")];
-        let separates = |it: Option<&Json>| {
-            special_id(it).is_some_and(|id| separators.iter().flatten().any(|one| one == id))
-        };
+        let separators = [text(settings, "sep"), text(settings, "eos")];
+        let separates =
+            |it: Option<&Json>| special_id(it).is_some_and(|id| separators.contains(&Some(id)));
         let by_first = last.is_none() && separates(between.first());
         let by_second = between.len() == 2 && separates(between.get(1));
-        self.adds.insert("sep", by_first || by_second);
+        let adds = by_first || by_second;
+        self.adds.insert("sep", adds);
+        if adds
+            && !is_said(settings, "sep_token")
+            && let Some(eos) = settings.get("eos_token").cloned()
+        {
+            settings.insert("sep_token".to_owned(), eos);
+        }
     }
 
     /// Writes the keys.
@@ -198,6 +209,17 @@ impl Special {
 /// The token an entry of a template is.
 fn special_id(entry: Option<&Json>) -> Option<&str> {
     entry?.pointer("/SpecialToken/id")?.as_str()
+}
+
+/// The text of a token that is given as such. The converter takes one given as an object for another.
+fn text<'a>(settings: &'a Map<String, Json>, part: &str) -> Option<&'a str> {
+    settings.get(&format!("{part}_token"))?.as_str()
+}
+
+fn is_said(settings: &Map<String, Json>, key: &str) -> bool {
+    settings
+        .get(key)
+        .is_some_and(|it| !it.is_null() && *it != "")
 }
 
 /// The text of a token, given as such or as an object's content.

@@ -277,6 +277,7 @@ fn padding(id: usize, score: f32) -> Token {
 fn by_id(json: &TokenizerJson, config: &Config, score: f32) -> Result<Vec<Token>, String> {
     let n_vocab = config.n_vocab();
     let vocab = json.model.vocab.as_object().ok_or("has no vocabulary")?;
+    check_room(n_vocab, vocab.len() + json.added_tokens.len())?;
     let place = |text: &str, id: Option<u64>| {
         let place = id.filter(|id| *id < u64::from(n_vocab));
         place
@@ -313,7 +314,6 @@ fn by_id(json: &TokenizerJson, config: &Config, score: f32) -> Result<Vec<Token>
         };
         put(place(&added.content, Some(added.id))?, token);
     }
-    check_room(n_vocab, slots.len())?;
     slots.resize(n_vocab as usize, None);
     let padded = slots.into_iter().enumerate();
     Ok(padded
