@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod chat;
 pub mod cli;
 pub mod config;
+pub mod convert;
 pub mod egress;
 pub mod embedding;
 pub mod engine;

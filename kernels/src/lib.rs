@@ -12,6 +12,7 @@ mod columns;
 pub mod cuda;
 mod dense;
 mod elementary;
+pub mod encode;
 mod error;
 mod half_floats;
 pub mod isa;

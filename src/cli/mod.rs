@@ -17,6 +17,7 @@ mod mcp;
 mod models;
 mod node;
 mod perplexity;
+mod quantize;
 mod remote;
 mod run;
 mod running;
@@ -150,6 +151,8 @@ enum Verb {
     Gpu,
     /// Measure how well a model predicts a text, and how far from f32 it computes.
     Perplexity(perplexity::PerplexityArgs),
+    /// Turn a folder of Hugging Face's or a GGUF file into a GGUF file of another weight type.
+    Quantize(quantize::QuantizeArgs),
     /// Measure this machine and the engine on it; make models to measure with.
     #[command(subcommand)]
     Bench(bench::BenchVerb),
@@ -329,6 +332,7 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
         }
         Verb::Doctor { json } => doctor::run(json, &config, gpu, &mut io::stdout()).await,
         Verb::Perplexity(args) => Box::pin(perplexity::run(args, config, gpu)).await,
+        Verb::Quantize(args) => quantize::run(args, config).await,
         // Need no runtime: done before.
         Verb::Inspect { .. } | Verb::Bench(_) | Verb::Gpu | Verb::Bundle(_) | Verb::Import(_) => {
             Ok(())

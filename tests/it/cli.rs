@@ -10,6 +10,7 @@ mod hand_over;
 mod mcp;
 mod node;
 mod perplexity;
+mod quantize;
 mod run;
 mod serve;
 mod verbs;

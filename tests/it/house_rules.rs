@@ -24,7 +24,7 @@ const FLOORS: &[(&[&str], bool)] = &[
         true,
     ),
     (&["catalog", "gguf"], false),
-    (&["model"], false),
+    (&["convert", "model"], false),
     (&["engine"], false),
     (&["text"], false),
     (&["pool"], false),
