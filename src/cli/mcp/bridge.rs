@@ -11,12 +11,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::events::Messages;
 use super::lines::{Line, Output};
-use super::upstream::{self, Unsent, Upstream, error};
+use super::upstream::{self, Refusal, Unsent, Upstream, error};
 use crate::cli::running::Running;
 
 const PARSE_ERROR: i64 = -32700;
 const INVALID_REQUEST: i64 = -32600;
-const INTERNAL_ERROR: i64 = -32603;
 /// Requests that are answered at once.
 const REQUESTS_MOST: usize = 256;
 
@@ -66,8 +65,8 @@ impl Bridge {
         match self.pass(&message).await {
             Ok(()) => None,
             Err(Unsent::Gone) => Some(message),
-            Err(Unsent::Refused(text)) => {
-                self.refuse(&message, &text).await;
+            Err(Unsent::Refused(refusal)) => {
+                self.refuse(&message, &refusal).await;
                 None
             }
         }
@@ -77,8 +76,8 @@ impl Bridge {
     pub(super) async fn retake(&mut self, message: Value) {
         match self.pass(&message).await {
             Ok(()) => {}
-            Err(Unsent::Gone) => self.refuse(&message, GONE).await,
-            Err(Unsent::Refused(text)) => self.refuse(&message, &text).await,
+            Err(Unsent::Gone) => self.refuse(&message, &Refusal::new(GONE)).await,
+            Err(Unsent::Refused(refusal)) => self.refuse(&message, &refusal).await,
         }
     }
 
@@ -116,7 +115,7 @@ impl Bridge {
         };
         if self.requests.len() >= REQUESTS_MOST {
             let text = format!("{REQUESTS_MOST} requests are being answered already");
-            return Err(Unsent::Refused(text));
+            return Err(Unsent::Refused(Refusal::new(text)));
         }
         if message["method"] == "initialize" {
             let answer = self.open(message).await?;
@@ -134,15 +133,15 @@ impl Bridge {
         }
         let (key, is_lost) = (id.to_string(), Arc::clone(&self.is_lost));
         let request = self.requests.spawn(async move {
-            let text = match post.send().await {
+            let refusal = match post.send().await {
                 Ok(answer) => return pass_back(id, answer, output).await,
-                Err(Unsent::Refused(text)) => text,
+                Err(Unsent::Refused(refusal)) => refusal,
                 Err(Unsent::Gone) => {
                     is_lost.store(true, Ordering::Release);
-                    GONE.to_owned()
+                    Refusal::new(GONE)
                 }
             };
-            output.write(&error(Some(&id), INTERNAL_ERROR, &text)).await;
+            output.write(&refusal.answer(&id)).await;
         });
         self.alone.insert(key, request);
         Ok(())
@@ -170,17 +169,13 @@ impl Bridge {
     }
 
     /// Says why a message was not passed on. A notification has no answer.
-    async fn refuse(&self, message: &Value, text: &str) {
+    async fn refuse(&self, message: &Value, refusal: &Refusal) {
         match message
             .get("id")
             .filter(|_| message.get("method").is_some())
         {
-            Some(id) => {
-                self.output
-                    .write(&error(Some(id), INTERNAL_ERROR, text))
-                    .await
-            }
-            None => tracing::warn!(reason = text, "a notification was not passed on"),
+            Some(id) => self.output.write(&refusal.answer(id)).await,
+            None => tracing::warn!(reason = %refusal, "a notification was not passed on"),
         }
     }
 }
@@ -196,7 +191,7 @@ async fn pass_back(id: Value, answer: Response, output: Output) {
             return;
         }
     }
-    output.write(&error(Some(&id), INTERNAL_ERROR, GONE)).await;
+    output.write(&Refusal::new(GONE).answer(&id)).await;
 }
 
 /// The message of a line.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::events::Messages;
 use crate::cli::running::Running;
 
+const INTERNAL_ERROR: i64 = -32603;
 const PATH: &str = "/mcp";
 const SESSION: &str = "mcp-session-id";
 const VERSION: &str = "mcp-protocol-version";
@@ -20,8 +21,35 @@ const END_MOST: Duration = Duration::from_millis(500);
 pub(super) enum Unsent {
     /// Nobody listens there any more, or the session is not known.
     Gone,
-    /// It was refused: one sentence.
-    Refused(String),
+    /// It was refused.
+    Refused(Refusal),
+}
+
+/// Why a request comes to nothing.
+pub(super) struct Refusal {
+    code: i64,
+    /// One sentence.
+    text: String,
+}
+
+impl Refusal {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self {
+            code: INTERNAL_ERROR,
+            text: text.into(),
+        }
+    }
+
+    /// It, as the answer to the request with this id.
+    pub(super) fn answer(&self, id: &Value) -> Value {
+        error(Some(id), self.code, &self.text)
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// A running Ingle, and the session with it.
@@ -93,7 +121,7 @@ impl Post {
     pub(super) async fn send(self) -> Result<Response, Unsent> {
         let answer = self.request.send().await.map_err(|error| {
             if error.is_builder() {
-                Unsent::Refused("the message cannot be sent".to_owned())
+                Unsent::Refused(Refusal::new("the message cannot be sent"))
             } else {
                 Unsent::Gone
             }
@@ -109,8 +137,9 @@ impl Post {
             return Err(Unsent::Gone);
         }
         let said = body["error"]["message"].as_str();
-        let said = said.map_or_else(|| format!("status {status}"), ToOwned::to_owned);
-        Err(Unsent::Refused(said))
+        let text = said.map_or_else(|| format!("status {status}"), ToOwned::to_owned);
+        let code = body["error"]["code"].as_i64().unwrap_or(INTERNAL_ERROR);
+        Err(Unsent::Refused(Refusal { code, text }))
     }
 }
 

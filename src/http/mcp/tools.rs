@@ -15,7 +15,7 @@ use crate::http::fields::{Fields, wrong_type};
 use crate::keep_alive::KeepAlive;
 use crate::pool::{LoadEvent, LoadStage, ModelId, Pool, PoolError};
 
-/// Loads and pulls that are waited for at once: a client that went away waits on.
+/// Slow calls that are waited for at once: a client that went away waits on.
 const SLOW_MOST: usize = 256;
 /// Steps of a pull that wait for a slow reader; more are left out.
 const STEPS_MOST: usize = 64;
@@ -97,9 +97,7 @@ impl Tools {
             }
             "unload_model" => {
                 let model = model(read(&arguments, &["model"])?)?;
-                let id = self.pool.canonical(model)?;
-                let unloaded = self.pool.unload(model).await?;
-                Ok(json!({"model": id.as_str(), "unloaded": unloaded}))
+                self.unload(&self.pool.canonical(model)?, caller).await
             }
             "load_model" => {
                 let fields = read(&arguments, &["model", "keep_alive"])?;
@@ -147,6 +145,17 @@ impl Tools {
         Ok(loaded)
     }
 
+    /// Takes a model out of memory once nobody uses it. A cancelled call ends the wait for that.
+    async fn unload(&self, id: &ModelId, caller: Caller) -> Result<Value, Failure> {
+        let _place = self.place()?;
+        tokio::select! {
+            () = caller.cancelled.cancelled() => Err(Failure::Cancelled),
+            unloaded = self.pool.unload(id.as_str()) => {
+                Ok(json!({"model": id.as_str(), "unloaded": unloaded?}))
+            }
+        }
+    }
+
     /// Fetches a model's file. A cancelled call ends it; what has arrived stays for a later one.
     async fn pull(&self, id: &ModelId, mut caller: Caller) -> Result<Value, Failure> {
         let _place = self.place()?;
@@ -170,7 +179,7 @@ impl Tools {
 
     fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
         self.slow.try_acquire().map_err(|_| {
-            let text = format!("{SLOW_MOST} loads and pulls are waited for already: try later");
+            let text = format!("{SLOW_MOST} calls like this are waited for already: try later");
             Failure::Failed(text)
         })
     }

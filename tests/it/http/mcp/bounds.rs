@@ -116,8 +116,8 @@ async fn what_is_no_message_is_an_error_object() {
     }
     let long = post("", ACCEPT).replace("content-length: 0", "content-length: 99999999");
     let long = long + &" ".repeat(40 << 20);
-    let long = wire::raw(served.address, long.as_bytes());
-    let reply = Reply::parse(&long.await.unwrap()).unwrap();
+    let answer = wire::raw(served.address, long.as_bytes()).await.unwrap();
+    let reply = Reply::parse(&answer).unwrap();
     assert_eq!(reply.status, 413);
     assert_eq!(served.get("/health/live").await.status, 200);
 }
