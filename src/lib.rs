@@ -9,6 +9,7 @@ pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod egress;
+pub mod embedding;
 pub mod engine;
 pub mod gguf;
 pub mod http;

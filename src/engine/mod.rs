@@ -7,6 +7,7 @@
 mod batch;
 mod blocks;
 mod client;
+mod embedder;
 mod error;
 mod event;
 mod network;
@@ -29,6 +30,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+pub use embedder::{Embedder, Vectors};
 pub use error::{EngineError, SubmitError};
 pub use event::{Event, Timings};
 pub use options::EngineOptions;

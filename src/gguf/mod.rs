@@ -32,7 +32,7 @@ pub use header::HeaderError;
 pub(crate) use header::{is_control, printable};
 pub use metadata::{Metadata, Strings};
 pub use reader::What;
-pub use source::TensorBytes;
+pub use source::{TensorBytes, map_file};
 pub use tensor::TensorInfo;
 pub use tensor_type::TensorType;
 pub use value::{Array, Value, ValueType};

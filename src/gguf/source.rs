@@ -111,6 +111,16 @@ fn kind(file_type: FileType) -> &'static str {
     "something else"
 }
 
+/// The bytes of a whole file of whatever kind, mapped: a model's folder holds others beside GGUF files.
+///
+/// # Errors
+/// The file cannot be opened, or is no regular file.
+pub fn map_file(path: &Path) -> Result<TensorBytes, Error> {
+    let source = Arc::new(Source::map(path)?);
+    let range = 0..source.len();
+    Ok(TensorBytes::new(source, range))
+}
+
 /// The bytes of a tensor, in place. Holding them keeps the file mapped.
 #[derive(Clone)]
 pub struct TensorBytes {

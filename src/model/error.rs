@@ -1,5 +1,7 @@
 //! What keeps a network from being loaded or computed, one sentence each.
 
+use std::path::PathBuf;
+
 use crate::gguf;
 
 /// Why a model cannot be loaded, or a step not be computed.
@@ -19,6 +21,23 @@ pub enum Error {
     Architecture {
         /// What the file calls it.
         name: String,
+    },
+    /// A folder's network of another kind.
+    #[error(
+        "model type {name:?} is not supported: of folders with safetensors Ingle computes bert \
+         (MiniLM, BGE, E5, GTE and others)"
+    )]
+    Encoder {
+        /// What the folder calls it.
+        name: String,
+    },
+    /// A file of a model's folder that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Folder {
+        /// The file, or the folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A key whose value cannot be, or contradicts another.
     #[error("key {key} is {value}: it must be {must_be}")]
@@ -81,6 +100,17 @@ pub enum Error {
         /// What would do.
         must_be: String,
     },
+    /// A vector that is none.
+    #[error("number {dimension} of the vector is {value}: the model file may be damaged")]
+    Vector {
+        /// Its first number that cannot be.
+        dimension: usize,
+        /// NaN or infinity.
+        value: f32,
+    },
+    /// The system gives no threads.
+    #[error("no threads for the model: {0}")]
+    Threads(String),
     /// No GPU, or one that is lost.
     #[error("{what}")]
     Gpu {

@@ -7,6 +7,7 @@ mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod encoder;
 mod error;
 mod inputs;
 mod llama;
@@ -17,6 +18,7 @@ mod metal;
 #[cfg(not(any(feature = "cuda", feature = "metal")))]
 mod no_gpu;
 mod ops;
+mod pooling;
 mod rope;
 mod stage;
 mod vector;
@@ -36,9 +38,11 @@ pub use config::{ModelConfig, Rope};
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;
 pub use device::{CachePages, Device, Form, Gpu, Placement};
+pub use encoder::{ENCODER_STEP_TOKENS, Encoder, EncoderConfig, EncoderFile, Shorter};
 pub use error::Error;
 pub use logits::{LogitRow, Logits, Seen, TopLogits};
 pub use memory::{Limits, Memory};
+pub use pooling::{Pooler, Pooling, Readout, shorten};
 
 use crate::gguf::Gguf;
 use llama::Llama;

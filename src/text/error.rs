@@ -1,5 +1,7 @@
 //! What can be wrong with a vocabulary, a template or a conversation, one sentence each.
 
+use std::path::PathBuf;
+
 use crate::chat::TokenId;
 use crate::gguf;
 
@@ -129,6 +131,20 @@ pub enum Error {
     StopToken {
         /// Its text.
         text: String,
+    },
+    /// A file of a model's folder that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The tokenizer of a model's folder refuses a text.
+    #[error("the model's tokenizer refuses the text: {problem}")]
+    Encoding {
+        /// What the library said.
+        problem: String,
     },
     /// A text is too long to be tokenized.
     #[error("the text has {n_bytes} bytes: at most {limit} can be tokenized at once")]

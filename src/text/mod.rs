@@ -8,6 +8,7 @@ mod detokenizer;
 mod error;
 mod pre_tokenizer;
 mod sentence_piece;
+mod sentences;
 mod special;
 mod stop;
 mod template;
@@ -22,6 +23,7 @@ use crate::gguf::Metadata;
 
 pub use detokenizer::Detokenizer;
 pub use error::Error;
+pub use sentences::{SentenceTokens, Sentences};
 pub use stop::{StopMatcher, StopProgress};
 
 /// What the catalogue says of a model's text, over what its file says.

@@ -1,0 +1,44 @@
+//! The domain: what an embedding is, in no dialect's words.
+
+use crate::chat::TokenId;
+
+/// A valid request for vectors of texts: every dialect's parser ends here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbedRequest {
+    /// The model as the client named it.
+    pub model: String,
+    /// What the vectors are of, at least one.
+    pub inputs: Vec<EmbedInput>,
+    /// What happens to an input that is too long for the model.
+    pub overlong: Overlong,
+    /// Numbers of a vector; absent: as many as the model makes.
+    pub dimensions: Option<u32>,
+}
+
+/// What a vector is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EmbedInput {
+    /// Plain text; the tokens that the model wants around it are added.
+    Text(String),
+    /// Tokens, which the model sees as they are.
+    Tokens(Vec<TokenId>),
+}
+
+/// What happens to an input that is too long for the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlong {
+    /// The request is refused: nothing is cut off silently.
+    #[default]
+    Refuse,
+    /// Its end is cut off.
+    Truncate,
+}
+
+/// The vectors of a request's inputs, in their order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Embeddings {
+    /// One an input.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all inputs, as the model saw them.
+    pub n_tokens: u64,
+}
