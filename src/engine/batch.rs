@@ -3,7 +3,7 @@
 use super::blocks::Block;
 use super::scheduler::{Scheduler, StepPlan};
 use super::sequence::count;
-use crate::model::{BLOCK_LEN, Batch};
+use crate::model::{BLOCK_LEN, Batch, Pooling};
 
 /// Fills `batch` with the rows of `plan`, one after the other, in place of what it held.
 pub(super) fn fill(batch: &mut Batch, plan: &StepPlan, scheduler: &Scheduler) {
@@ -11,6 +11,7 @@ pub(super) fn fill(batch: &mut Batch, plan: &StepPlan, scheduler: &Scheduler) {
     batch.positions.clear();
     batch.slot_mapping.clear();
     batch.logit_rows.clear();
+    batch.state_rows.clear();
     batch.cu_seqlens.clear();
     batch.cu_seqlens.push(0);
     batch.block_tables.resize_with(plan.rows.len(), Vec::new);
@@ -26,7 +27,16 @@ pub(super) fn fill(batch: &mut Batch, plan: &StepPlan, scheduler: &Scheduler) {
             batch.slot_mapping.push(slot(block_table, position));
         }
         batch.positions.extend(positions);
-        let n_tokens = count(batch.token_ids.len());
+        let n_before = count(batch.token_ids.len()) - row.n_tokens;
+        let n_tokens = n_before + row.n_tokens;
+        if let Some(pooler) = &sequence.pooler {
+            let is_whole = row.start + row.n_tokens == sequence.n_tokens();
+            batch.state_rows.extend(match pooler.pooling() {
+                Pooling::First => n_before..n_before + u32::from(row.start == 0),
+                Pooling::Last => n_tokens - u32::from(is_whole)..n_tokens,
+                Pooling::Mean | Pooling::MeanSqrtLen | Pooling::Max => n_before..n_tokens,
+            });
+        }
         batch.cu_seqlens.push(n_tokens);
         if row.wants_logits {
             batch.logit_rows.push(n_tokens - 1);

@@ -113,6 +113,7 @@ impl Client {
             reason,
             usage,
             timings,
+            vector: None,
         }
     }
 }

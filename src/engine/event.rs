@@ -18,9 +18,31 @@ pub enum Event {
         usage: Usage,
         /// Where the time went.
         timings: Timings,
+        /// The vector of the prompt, where one was asked for.
+        vector: Option<Vec<f32>>,
     },
     /// The request was given up.
     Failed(EngineError),
+}
+
+impl Event {
+    /// The same, with the vector of the prompt if it is an end.
+    pub(super) fn with_vector(self, made: Option<Vec<f32>>) -> Self {
+        match self {
+            Self::Finished {
+                reason,
+                usage,
+                timings,
+                ..
+            } => Self::Finished {
+                reason,
+                usage,
+                timings,
+                vector: made,
+            },
+            other => other,
+        }
+    }
 }
 
 /// Where the time of one request went, by the engine's clock.

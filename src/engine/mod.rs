@@ -42,7 +42,8 @@ use self::run::{RunOptions, Runner, Submission};
 use self::scheduler::Scheduler;
 use self::sequence::count;
 use self::shared::Shared;
-use crate::model::Model;
+use crate::chat::{Sampling, TokenId};
+use crate::model::{Model, Readout};
 
 /// The floor's error by the name every floor uses.
 pub type Error = EngineError;
@@ -117,6 +118,32 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`]: the request can never be answered, or not now.
     pub fn submit(&self, request: GenerateRequest) -> Result<mpsc::Receiver<Event>, SubmitError> {
+        self.queue(request, None)
+    }
+
+    /// Queues tokens whose vector is wanted: it comes with [`Event::Finished`], and nothing before it.
+    ///
+    /// # Errors
+    /// As for [`Engine::submit`].
+    pub fn embed(
+        &self,
+        tokens: Vec<TokenId>,
+        readout: Readout,
+    ) -> Result<mpsc::Receiver<Event>, SubmitError> {
+        let request = GenerateRequest {
+            prompt: tokens,
+            sampling: Sampling::default(),
+            max_new_tokens: 0,
+            stop_tokens: Vec::new(),
+        };
+        self.queue(request, Some(readout))
+    }
+
+    fn queue(
+        &self,
+        request: GenerateRequest,
+        readout: Option<Readout>,
+    ) -> Result<mpsc::Receiver<Event>, SubmitError> {
         request.check(self.n_vocab, self.n_ctx)?;
         let submitted = Instant::now();
         self.shared.enter(submitted)?;
@@ -125,6 +152,7 @@ impl Engine {
             request,
             events,
             submitted,
+            readout,
         };
         // As many places as requests are let in: it is never full.
         if let Some(queue) = &self.submissions

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use crate::model::{Batch, LogitRow, Model, Seen};
+use crate::model::{self, Batch, LogitRow, Model, Seen};
 
 /// Why a step could not be computed.
 #[derive(Clone, Debug)]
@@ -36,6 +36,9 @@ pub(super) trait Network: Send {
         batch: &Batch,
         see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
     ) -> Result<(), Fault>;
+
+    /// Shows `see` the state of each of `batch.state_rows`, in order; `batch` was computed last.
+    fn states(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault>;
 }
 
 impl Network for Model {
@@ -55,9 +58,19 @@ impl Network for Model {
         batch: &Batch,
         see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
     ) -> Result<(), Fault> {
-        self.forward_rows(batch, see).map_err(|error| Fault {
+        self.forward_rows(batch, see).map_err(Fault::from)
+    }
+
+    fn states(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault> {
+        Model::states(self, batch, see).map_err(Fault::from)
+    }
+}
+
+impl From<model::Error> for Fault {
+    fn from(error: model::Error) -> Self {
+        Self {
             is_final: error.is_final(),
             error: Arc::new(error),
-        })
+        }
     }
 }

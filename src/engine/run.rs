@@ -23,7 +23,7 @@ use super::sequence::{SeqId, Sequence};
 use super::shared::Shared;
 use super::snapshot::EngineSnapshot;
 use crate::chat::{FinishReason, TokenId};
-use crate::model::{Batch, LogitRow, Seen};
+use crate::model::{Batch, LogitRow, Pooler, Readout, Seen};
 
 /// How often it looks for room when all readers are full.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -34,6 +34,8 @@ pub(super) struct Submission {
     pub(super) request: GenerateRequest,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) submitted: Instant,
+    /// How the states of the prompt become a vector, where one is wanted.
+    pub(super) readout: Option<Readout>,
 }
 
 /// Bounds the loop itself keeps.
@@ -156,8 +158,9 @@ impl<N: Network> Runner<N> {
         self.clients
             .insert(id, Client::new(submission.events, submission.submitted));
         let n_ctx = self.options.n_ctx;
-        self.scheduler
-            .submit(Sequence::new(id, submission.request, n_ctx, seed));
+        let mut sequence = Sequence::new(id, submission.request, n_ctx, seed);
+        sequence.pooler = submission.readout.map(Pooler::new);
+        self.scheduler.submit(sequence);
     }
 
     /// Drops the sequences nobody waits for, pauses those whose reader has no room.
@@ -244,7 +247,34 @@ impl<N: Network> Runner<N> {
             rows.next();
             Seen::Enough
         })?;
+        if !self.batch.state_rows.is_empty() {
+            self.pool(plan)?;
+        }
         Ok(drawn)
+    }
+
+    /// Takes the states of those who want a vector.
+    fn pool(&mut self, plan: &StepPlan) -> Result<(), Fault> {
+        for row in plan.rows.iter().filter(|row| row.start == 0) {
+            let sequence = self.scheduler.sequence_mut(row.seq);
+            if let Some(pooler) = sequence.and_then(|sequence| sequence.pooler.as_mut()) {
+                // It may have been computed before, and given its blocks back.
+                pooler.restart();
+            }
+        }
+        let mut tokens = self.batch.state_rows.iter();
+        let (scheduler, starts) = (&mut self.scheduler, &self.batch.cu_seqlens);
+        self.network.states(&self.batch, &mut |state| {
+            let Some(token) = tokens.next() else {
+                return;
+            };
+            let n_begun = starts.partition_point(|start| start <= token);
+            let row = n_begun.checked_sub(1).and_then(|row| plan.rows.get(row));
+            let sequence = row.and_then(|row| scheduler.sequence_mut(row.seq));
+            if let Some(pooler) = sequence.and_then(|sequence| sequence.pooler.as_mut()) {
+                pooler.add(state);
+            }
+        })
     }
 
     fn commit(&mut self, row: &Row, token: Option<Result<TokenId, EngineError>>, now: Instant) {
@@ -273,9 +303,15 @@ impl<N: Network> Runner<N> {
             None => sequence.is_evaluated().then_some(FinishReason::Length),
         };
         if let Some(reason) = reason {
+            let pooled = sequence.pooler.as_ref().map(Pooler::finish).transpose();
             let event = client.finished(reason, sequence.usage(), now);
-            self.figures.n_finished_total += 1;
-            self.say_last(row.seq, event);
+            match pooled {
+                Ok(vector) => {
+                    self.figures.n_finished_total += 1;
+                    self.say_last(row.seq, event.with_vector(vector));
+                }
+                Err(error) => self.fail(row.seq, EngineError::Forward(Arc::new(error))),
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::blocks::Block;
 use super::request::GenerateRequest;
 use super::sampler::Sampler;
 use crate::chat::{FinishReason, TokenId, Usage};
-use crate::model::BLOCK_LEN;
+use crate::model::{BLOCK_LEN, Pooler};
 
 /// A sequence's number. Later ones are greater, so it is its age too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,8 @@ pub(super) struct Sequence {
     pub(super) sampler: Sampler,
     /// Its reader has no room: it is skipped.
     pub(super) paused: bool,
+    /// What makes a vector of its prompt, where one is wanted; it sees every token computed.
+    pub(super) pooler: Option<Pooler>,
 }
 
 impl Sequence {
@@ -52,6 +54,7 @@ impl Sequence {
             n_computed: 0,
             block_table: Vec::new(),
             paused: false,
+            pooler: None,
         }
     }
 

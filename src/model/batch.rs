@@ -20,6 +20,8 @@ pub struct Batch {
     pub block_tables: Vec<Vec<u32>>,
     /// The tokens whose logits are wanted.
     pub logit_rows: Vec<u32>,
+    /// The tokens whose states behind the last norm are wanted.
+    pub state_rows: Vec<u32>,
 }
 
 impl Batch {
@@ -50,6 +52,7 @@ impl Batch {
         below("a position", &self.positions, n_positions)?;
         below("a slot", &self.slot_mapping, n_slots)?;
         below("a logit row", &self.logit_rows, n_tokens)?;
+        below("a state row", &self.state_rows, n_tokens)?;
         // Starts, tables and the blocks in them are the attention's to check.
         Ok(())
     }

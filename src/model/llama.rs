@@ -87,16 +87,31 @@ impl Llama {
             };
             let is_last = index + 1 == n_stages;
             let end = is_last.then_some((&self.output_norm, &self.output));
-            stage.forward(team, batch, Ends { begin, end })?;
+            let wants_states = is_last && !batch.state_rows.is_empty();
+            let ends = Ends {
+                begin,
+                end,
+                wants_states,
+            };
+            stage.forward(team, batch, ends)?;
         }
         Ok(())
     }
 
     /// The logits of the last step's `logit_rows`: `[n_rows, n_vocab]` and more behind them.
     pub(super) fn logits(&self) -> Result<&Tensor, Error> {
+        Ok(self.last()?.logits())
+    }
+
+    /// The states of the last step's tokens, if it had `state_rows`: `[n_tokens, n_embd]` and more
+    /// behind them.
+    pub(super) fn states(&self) -> Result<&Tensor, Error> {
+        Ok(self.last()?.normed())
+    }
+
+    fn last(&self) -> Result<&Stage, Error> {
         let last = self.stages.last();
-        let last = last.ok_or_else(|| candle_core::Error::msg("the network has no layer"))?;
-        Ok(last.logits())
+        Ok(last.ok_or_else(|| candle_core::Error::msg("the network has no layer"))?)
     }
 
     /// The greatest logits of the last step's first rows, where they lie on a GPU that finds them.

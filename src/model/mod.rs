@@ -72,6 +72,8 @@ pub struct Model {
     llama: Llama,
     /// The last step's logits on the host.
     logits: Vec<f32>,
+    /// Its states on the host.
+    states: Vec<f32>,
 }
 
 impl Model {
@@ -101,6 +103,7 @@ impl Model {
             limits,
             team,
             logits: Vec::new(),
+            states: Vec::new(),
         })
     }
 
@@ -154,6 +157,25 @@ impl Model {
                 self.copy_rows(index..index + 1)?;
                 see(LogitRow::Whole(&self.logits));
             }
+        }
+        Ok(())
+    }
+
+    /// Shows the states behind the last norm of each of `batch.state_rows`, in order; `batch` is the one
+    /// that was computed last.
+    ///
+    /// # Errors
+    /// As for [`Model::forward`].
+    pub fn states(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Error> {
+        let n_embd = self.config.n_embd;
+        let rows = batch.state_rows.iter().map(|row| *row as usize);
+        let (Some(first), Some(last)) = (rows.clone().min(), rows.clone().max()) else {
+            return Ok(());
+        };
+        let values = first * n_embd..(last + 1) * n_embd;
+        copy_to_host(self.llama.states()?, values, &mut self.states)?;
+        for row in rows {
+            see(&self.states[(row - first) * n_embd..][..n_embd]);
         }
         Ok(())
     }

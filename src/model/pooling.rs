@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::error::Error;
+use crate::gguf::Gguf;
 
 /// A vector shorter than this is not made longer: there is nothing in it.
 const NORM_LEAST: f64 = 1e-12;
@@ -41,6 +42,30 @@ pub struct Readout {
     pub pooling: Pooling,
     /// Whether the vector is then made one of length 1.
     pub is_normalised: bool,
+}
+
+impl Readout {
+    /// That of a network that was made to write: as its file says, else the last token's state, which
+    /// alone has seen the whole text. Length 1 in any case.
+    ///
+    /// # Errors
+    /// The file asks for a readout that is not built.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, Error> {
+        const KEY: &str = "llama.pooling_type";
+        let pooling = match gguf.metadata().opt_u32(KEY)? {
+            None | Some(0 | 3) => Pooling::Last,
+            Some(1) => Pooling::Mean,
+            Some(2) => Pooling::First,
+            Some(other) => {
+                let what = format!("pooling of type {other} ({KEY})");
+                return Err(Error::Unsupported { what });
+            }
+        };
+        Ok(Self {
+            pooling,
+            is_normalised: true,
+        })
+    }
 }
 
 /// A vector under way: takes a text's states one after the other.
@@ -172,11 +197,10 @@ mod tests {
     #[test]
     fn each_pooling_makes_its_vector() {
         assert_eq!(pooled(Pooling::Mean, false), [3.0, -2.0]);
-        let root = 3.0_f32.sqrt();
-        assert_eq!(
-            pooled(Pooling::MeanSqrtLen, false),
-            [9.0 / root, -6.0 / root]
-        );
+        let scaled = pooled(Pooling::MeanSqrtLen, false);
+        for (value, sum) in scaled.iter().zip([9.0, -6.0_f32]) {
+            assert!((value * 3.0_f32.sqrt() - sum).abs() < 1e-5, "{scaled:?}");
+        }
         assert_eq!(pooled(Pooling::Max, false), [5.0, 0.0]);
         assert_eq!(pooled(Pooling::First, false), [1.0, -4.0]);
         assert_eq!(pooled(Pooling::Last, false), [3.0, 0.0]);

@@ -49,6 +49,8 @@ pub(super) struct Ends<'a> {
     pub(super) begin: Begin<'a>,
     /// Behind the last stage: the norm, and the matrix of the logits.
     pub(super) end: Option<(&'a Vector, &'a WeightMatrix)>,
+    /// Whether the normalised states of all tokens are wanted there, too.
+    pub(super) wants_states: bool,
 }
 
 /// What a stage begins with.
@@ -124,6 +126,11 @@ impl Stage {
     /// The residual stream.
     pub(super) fn state(&self) -> &Tensor {
         &self.workspace.state
+    }
+
+    /// The states behind the last norm, where the last step wanted them.
+    pub(super) fn normed(&self) -> &Tensor {
+        &self.workspace.normed
     }
 
     /// The logits of the last step.
@@ -244,10 +251,13 @@ impl Stage {
             self.attend(step, layer, cache)?;
             self.feed_forward(step, layer)?;
         }
-        match ends.end {
-            Some((norm, matrix)) => self.compute_logits(step, norm, matrix),
-            None => Ok(()),
+        let Some((norm, matrix)) = ends.end else {
+            return Ok(());
+        };
+        if ends.wants_states {
+            run_on(&space.normed, &space.state, &self.norm(step.rows(), norm))?;
         }
+        self.compute_logits(step, norm, matrix)
     }
 
     /// Attention over the sequence so far, added to the residual stream.

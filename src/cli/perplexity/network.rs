@@ -69,6 +69,7 @@ impl Network {
             block_tables: vec![self.block_table.clone()],
             logit_rows: rows.collect::<Result<_, _>>()?,
             positions,
+            ..Batch::default()
         };
         let clock = Instant::now();
         let logits = self.model.forward(&batch)?;

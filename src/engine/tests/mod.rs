@@ -6,6 +6,7 @@ mod preemption;
 mod readers;
 mod scheduler;
 mod troubles;
+mod vectors;
 mod walk;
 
 use std::thread;

@@ -175,6 +175,16 @@ impl Network for HashNetwork {
         }
         Ok(())
     }
+
+    /// A token's state says where it stands and which it is.
+    fn states(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault> {
+        let float = |n: u32| f32::from(u16::try_from(n).unwrap());
+        for row in &batch.state_rows {
+            let row = *row as usize;
+            see(&[float(batch.positions[row]), float(batch.token_ids[row])]);
+        }
+        Ok(())
+    }
 }
 
 /// The greatest logits of a row.

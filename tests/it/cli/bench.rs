@@ -37,6 +37,7 @@ fn logits(gguf: &Gguf) -> Vec<f32> {
         slot_mapping: vec![0, 1, 2, 3],
         block_tables: vec![vec![0]],
         logit_rows: vec![3],
+        ..Batch::default()
     };
     model.forward(&batch).unwrap().row(0).to_vec()
 }

@@ -176,9 +176,10 @@ fn batches_that_cannot_be_are_errors_and_the_model_lives_on() {
         slot_mapping: vec![0, 1],
         block_tables: vec![vec![0]],
         logit_rows: vec![1],
+        state_rows: vec![0],
     };
     let expected = bench.model.forward(&good).unwrap().row(0).to_vec();
-    let spoilers: [fn(&mut Batch); 14] = [
+    let spoilers: [fn(&mut Batch); 15] = [
         |batch| batch.token_ids = vec![1, 384],
         |batch| batch.positions = vec![0, 512],
         |batch| batch.positions = vec![0],
@@ -192,6 +193,7 @@ fn batches_that_cannot_be_are_errors_and_the_model_lives_on() {
         |batch| batch.block_tables = vec![],
         |batch| batch.logit_rows = vec![2],
         |batch| batch.logit_rows = vec![0; 257],
+        |batch| batch.state_rows = vec![2],
         |batch| batch.token_ids = vec![0; 257],
     ];
     for spoil in spoilers {
