@@ -4,6 +4,7 @@
 mod backend;
 mod catalog;
 mod cli;
+mod embedding;
 mod engine;
 mod fixtures;
 mod gguf;
