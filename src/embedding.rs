@@ -1,6 +1,7 @@
 //! The domain: what an embedding is, in no dialect's words.
 
 use crate::chat::TokenId;
+use crate::keep_alive::KeepAlive;
 
 /// A valid request for vectors of texts: every dialect's parser ends here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct EmbedRequest {
     pub overlong: Overlong,
     /// Numbers of a vector; absent: as many as the model makes.
     pub dimensions: Option<u32>,
+    /// How long the model stays in memory afterwards; absent: as it was told before.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 /// What a vector is of.

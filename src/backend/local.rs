@@ -1,5 +1,7 @@
 //! The engine of this machine as a backend: text to tokens, the engine's tokens back to text.
 
+mod embed;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::chat::{ChatDelta, ChatRequest, FinishReason, Message, TokenId, Usage};
 use crate::engine::{Event, GenerateRequest, SubmitError};
-use crate::pool::{Lease, ModelEntry, Pool, PoolError, Wish};
+use crate::pool::{ChatModel, Lease, Loaded, ModelEntry, Pool, PoolError, Wish};
 use crate::text::{self, Detokenizer, StopMatcher, StopProgress};
 
 use super::{BackendError, BackendErrorKind, ChatStream, Deadline};
@@ -58,17 +60,19 @@ impl LocalBackend {
         };
         let lease = self.pool.acquire_with(&request.model, wish, deadline);
         let lease = lease.await?;
+        writer(&lease)?;
         let (lease, prompt) = encode(lease, request.messages.clone()).await?;
         let n_prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let events = lease.engine.submit(GenerateRequest {
+        let model = writer(&lease)?;
+        let events = model.engine.submit(GenerateRequest {
             prompt,
             sampling: request.sampling.clone(),
             // The context's end is the engine's to know.
             max_new_tokens: request.max_new_tokens.unwrap_or(u32::MAX),
-            stop_tokens: lease.text.end_of_generation().to_vec(),
+            stop_tokens: model.text.end_of_generation().to_vec(),
         })?;
         let text = AnswerText {
-            detokenizer: lease.text.detokenizer(),
+            detokenizer: model.text.detokenizer(),
             stop,
         };
         let answer = Answer {
@@ -91,19 +95,28 @@ impl LocalBackend {
     }
 }
 
+/// The model, which has to be one that writes.
+fn writer(loaded: &Loaded) -> Result<&ChatModel, BackendError> {
+    loaded.chat().ok_or_else(|| {
+        let kind = BackendErrorKind::InvalidRequest { param: "model" };
+        let id = &loaded.id;
+        let message = format!("{id} makes vectors of texts and cannot chat: ask it for embeddings");
+        BackendError::new(kind, message)
+    })
+}
+
 /// Renders and encodes off the threads that serve connections: a long prompt takes a while.
 async fn encode(
     lease: Lease,
     messages: Vec<Message>,
 ) -> Result<(Lease, Vec<TokenId>), BackendError> {
     let work = tokio::task::spawn_blocking(move || {
-        let prompt = lease.text.encode_chat(&messages);
-        prompt.map(|prompt| (lease, prompt))
+        let encoded = writer(&lease)?.text.encode_chat(&messages);
+        let prompt = encoded.map_err(|error| invalid("messages", &error))?;
+        Ok((lease, prompt))
     });
     let failed = |error| BackendError::new(BackendErrorKind::Failed, format!("encoding: {error}"));
-    work.await
-        .map_err(failed)?
-        .map_err(|error| invalid("messages", &error))
+    work.await.map_err(failed)?
 }
 
 fn invalid(param: &'static str, error: &text::Error) -> BackendError {

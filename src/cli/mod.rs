@@ -4,6 +4,7 @@ mod app;
 mod bench;
 mod chat;
 mod doctor;
+mod embed;
 mod fetch_bar;
 mod gpu;
 mod hand_over;
@@ -79,6 +80,8 @@ struct Settings {
 enum Verb {
     /// Answer a prompt, or chat.
     Run(run::RunArgs),
+    /// Make vectors of texts.
+    Embed(embed::EmbedArgs),
     /// Serve models over HTTP.
     Serve(ServeArgs),
     /// Fetch a model unless it is here.
@@ -143,6 +146,7 @@ impl Verb {
     fn computes(&self) -> bool {
         match self {
             Self::Run(_)
+            | Self::Embed(_)
             | Self::Serve(_)
             | Self::Perplexity(_)
             | Self::Doctor { .. }
@@ -155,7 +159,7 @@ impl Verb {
 
 #[derive(Args, Debug)]
 struct ServeArgs {
-    /// Models to load at once: names of the catalogue, or GGUF files. Others load on first request.
+    /// Models to load at once: names of the catalogue, GGUF files, or folders with an embedding model. Others load on first request.
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
     /// Where to listen.
@@ -272,6 +276,7 @@ fn flags(cli: &Cli) -> Flags {
 async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Result<()> {
     match verb {
         Verb::Run(args) => Box::pin(run::run(args, config, gpu)).await,
+        Verb::Embed(args) => Box::pin(embed::run(args, config, gpu)).await,
         Verb::Serve(args) => Box::pin(serve::serve(&args.models, config, gpu)).await,
         Verb::Pull { model } => {
             let (catalog, store) = app::library(&config)?;

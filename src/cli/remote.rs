@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,6 +13,7 @@ use serde_json::{Value, json};
 use super::running::{Lines, Running, error_message, path_part};
 use crate::backend::{BackendError, BackendErrorKind, ChatStream};
 use crate::chat::{ChatDelta, ChatRequest, FinishReason, Usage};
+use crate::embedding::{EmbedInput, EmbedRequest, Embeddings, Overlong};
 
 /// A running Ingle and the model it serves.
 pub(super) struct Remote {
@@ -52,6 +56,44 @@ impl Remote {
         })
         .boxed())
     }
+}
+
+impl Remote {
+    /// Asks for vectors.
+    pub(super) async fn embed(&self, request: &EmbedRequest) -> anyhow::Result<Embeddings> {
+        let input = |input: &EmbedInput| match input {
+            EmbedInput::Text(text) => json!(text),
+            EmbedInput::Tokens(ids) => json!(ids),
+        };
+        let body = json!({
+            "model": request.model,
+            "input": request.inputs.iter().map(input).collect::<Vec<_>>(),
+            "truncate": request.overlong == Overlong::Truncate,
+            "dimensions": request.dimensions,
+            "encoding_format": "base64",
+        });
+        let post = self.running.request(Method::POST, "/v1/embeddings");
+        let answer = self.running.send(post.json(&body)).await?;
+        let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
+        let vectors = answer["data"].as_array().map_or(&[][..], Vec::as_slice);
+        let vectors = vectors.iter().map(|item| vector(&item["embedding"]));
+        let vectors: Vec<Vec<f32>> = vectors
+            .collect::<Option<_>>()
+            .filter(|vectors: &Vec<_>| vectors.len() == request.inputs.len())
+            .context("the running Ingle answers with something else than the vectors asked for")?;
+        Ok(Embeddings {
+            vectors,
+            n_tokens: answer["usage"]["prompt_tokens"].as_u64().unwrap_or(0),
+        })
+    }
+}
+
+/// A vector from the base64 of its bytes.
+fn vector(text: &Value) -> Option<Vec<f32>> {
+    let bytes = STANDARD.decode(text.as_str()?).ok()?;
+    let (numbers, rest) = bytes.as_chunks();
+    let numbers = numbers.iter().copied().map(f32::from_le_bytes);
+    rest.is_empty().then(|| numbers.collect())
 }
 
 fn body(request: &ChatRequest) -> Value {

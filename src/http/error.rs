@@ -50,6 +50,14 @@ impl ApiError {
         }
     }
 
+    /// The same, about `new` where it was about `old`.
+    pub(super) fn about(mut self, old: &str, new: &str) -> Self {
+        if self.param.as_deref() == Some(old) {
+            self.param = Some(new.to_owned());
+        }
+        self
+    }
+
     fn kind(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "authentication_error",

@@ -13,12 +13,7 @@ use crate::telemetry::names;
 /// Begins when it is called: once the request is queued. Text that arrives together counts as one
 /// step between tokens.
 pub(super) fn measured(answer: ChatStream, model: &str) -> ChatStream {
-    let clock = Clock {
-        model: model.to_owned(),
-        began: Instant::now(),
-        last: None,
-        outcome: "cancelled",
-    };
+    let clock = Clock::new(model);
     Box::pin(stream::unfold(
         (answer, clock),
         |(mut answer, mut clock)| async move {
@@ -34,7 +29,7 @@ pub(super) fn measured(answer: ChatStream, model: &str) -> ChatStream {
 }
 
 /// Writes its last figures when it is dropped, on whatever path.
-struct Clock {
+pub(super) struct Clock {
     model: String,
     began: Instant,
     last: Option<Instant>,
@@ -42,6 +37,21 @@ struct Clock {
 }
 
 impl Clock {
+    /// Begins now; a request that comes to no end was cancelled.
+    pub(super) fn new(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            began: Instant::now(),
+            last: None,
+            outcome: "cancelled",
+        }
+    }
+
+    /// How the request ended.
+    pub(super) fn end(&mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+
     fn text(&mut self) {
         let now = Instant::now();
         let (name, since) = match self.last {

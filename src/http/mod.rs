@@ -173,6 +173,7 @@ fn router(state: AppState) -> Router {
         .route("/health/live", get(health::live));
     let guarded = Router::new()
         .route("/v1/chat/completions", post(openai::chat::completions))
+        .route("/v1/embeddings", post(openai::embeddings::embeddings))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{id}", get(openai::models::one))
         .route("/api/models", get(admin::models::list))

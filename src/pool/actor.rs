@@ -284,7 +284,7 @@ impl Actor {
         let Some(instance) = self.instances.get(model) else {
             return;
         };
-        let Some(reason) = instance.loaded.engine.snapshot().failed else {
+        let Some(reason) = instance.loaded.snapshot().failed else {
             return;
         };
         self.event(Event::EngineFailed(model.clone(), reason));
@@ -323,7 +323,7 @@ impl Actor {
                 n_ctx: loaded.n_ctx,
                 needs: loaded.memory,
                 load_time: loaded.load_time,
-                engine: loaded.engine.snapshot(),
+                engine: loaded.snapshot(),
             });
             ModelStatus {
                 id: known.id.clone(),

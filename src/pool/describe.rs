@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
 use super::error::PoolError;
-use super::loader::{Loader, text_bytes};
+use super::loader::{EmbeddingFolder, LoadError, Loader, encoder_needs, text_bytes};
 use super::memory::{Needs, block_counts};
 use super::names::Target;
 use super::status::ModelId;
 use crate::catalog::{Manifest, Network};
 use crate::gguf::{Gguf, TensorInfo};
-use crate::model::{BLOCK_LEN, KvType, Limits, Memory, ModelConfig, Rope};
+use crate::model::{BLOCK_LEN, EncoderConfig, KvType, Limits, Memory, ModelConfig, Rope};
 
 /// Contexts whose needs are told, in tokens; longer ones than the model was trained for are left out.
 const CONTEXTS: [u32; 3] = [2048, 8192, 32_768];
@@ -50,9 +50,60 @@ pub struct FileDescription {
     /// The type that most of them are of.
     pub weight_type: &'static str,
     /// Its shape.
-    pub config: ModelConfig,
+    pub shape: Shape,
     /// Tokens of one sequence at most, as it would be loaded.
     pub n_ctx: u32,
+}
+
+/// The sizes of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Tokens of context it was trained for.
+    pub context_length: usize,
+    /// Transformer layers.
+    pub n_layers: usize,
+    /// Values in a token's state.
+    pub n_embd: usize,
+    /// Values inside the feed-forward layer.
+    pub n_ff: usize,
+    /// Heads of queries.
+    pub n_heads: usize,
+    /// Heads of keys and values.
+    pub n_kv_heads: usize,
+    /// Values in a head.
+    pub head_dim: usize,
+    /// Tokens in the vocabulary.
+    pub n_vocab: usize,
+}
+
+impl From<&ModelConfig> for Shape {
+    fn from(config: &ModelConfig) -> Self {
+        Self {
+            context_length: config.context_length as usize,
+            n_layers: config.n_layers,
+            n_embd: config.n_embd,
+            n_ff: config.n_ff,
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+            n_vocab: config.n_vocab,
+        }
+    }
+}
+
+impl From<&EncoderConfig> for Shape {
+    fn from(config: &EncoderConfig) -> Self {
+        Self {
+            context_length: config.n_positions,
+            n_layers: config.n_layers,
+            n_embd: config.n_embd,
+            n_ff: config.n_ff,
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_heads,
+            head_dim: config.n_embd / config.n_heads.max(1),
+            n_vocab: config.n_vocab,
+        }
+    }
 }
 
 /// What a model takes with one context in its cache.
@@ -113,6 +164,10 @@ impl Loader {
         path: &Path,
         n_ctx_default: Option<u32>,
     ) -> Result<(FileDescription, Vec<Requirement>), String> {
+        if path.is_dir() {
+            let folder = self.describe_folder(path);
+            return folder.map_err(|error| error.to_string());
+        }
         let gguf = Gguf::open(path).map_err(|error| error.to_string())?;
         let config = ModelConfig::from_gguf(&gguf).map_err(|error| error.to_string())?;
         let metadata = gguf.metadata();
@@ -134,9 +189,33 @@ impl Loader {
             n_parameters: gguf.tensors().iter().map(TensorInfo::n_elements).sum(),
             weight_type: most_common_type(&gguf),
             n_ctx: self.n_ctx(&config, n_ctx_default),
-            config,
+            shape: Shape::from(&config),
         };
         Ok((file, requirements))
+    }
+
+    fn describe_folder(
+        &self,
+        folder: &Path,
+    ) -> Result<(FileDescription, Vec<Requirement>), LoadError> {
+        let EmbeddingFolder { file, sentences } = EmbeddingFolder::open(folder)?;
+        let n_ctx = self.n_input_tokens(&file, &sentences);
+        let requirement = Requirement {
+            n_ctx,
+            kv_type: self.kv_type(),
+            needs: encoder_needs(&file, n_ctx),
+        };
+        let file = FileDescription {
+            path: folder.to_owned(),
+            size_bytes: file.file_bytes(),
+            architecture: "bert".to_owned(),
+            name: None,
+            n_parameters: file.n_parameters(),
+            weight_type: file.weight_type(),
+            shape: Shape::from(file.config()),
+            n_ctx,
+        };
+        Ok((file, vec![requirement]))
     }
 
     /// What a model takes of the host's memory whose file is not here, but whose shape is known.

@@ -1,8 +1,11 @@
 //! From a name to a running engine, in two halves: [`Loader::prepare`] fetches, opens and measures;
 //! [`Loader::load`] takes the memory the plan granted. Neither knows what else is in memory.
 
+mod chat;
+mod embedding;
+
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,47 +14,66 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{self, Manifest, Progress};
-use crate::chat::Sampling;
 use crate::egress::ModelFetch;
-use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
-use crate::gguf::{self, Gguf};
-use crate::model::{
-    self, BLOCK_LEN, CachePages, KvType, Limits, Memory, Model, ModelConfig, Placement,
-};
-use crate::text::{self, Text, TextOptions};
+use crate::engine::{self, EngineOptions, EngineSnapshot};
+use crate::gguf;
+use crate::model::{self, CachePages, KvType};
+use crate::text::{self, TextOptions};
 
 use super::PoolOptions;
 use super::bytes::Bytes;
 use super::error::PoolError;
 use super::gpu::GpuPlace;
-use super::memory::{CONTEXTS_WANTED, Needs, Size, block_counts, blocks_within};
+use super::memory::{Needs, Size};
 use super::names::{Names, Target};
 use super::plan::Ask;
 use super::report::{FetchProgress, Reporter};
 use super::status::{LoadStage, ModelId};
 
-/// Tokens of one sequence at most, unless the configuration or the catalogue says otherwise.
-const N_CTX_DEFAULT: u32 = 8192;
-/// Tokens of the prompt, and of the answer, that measure the rates.
-const WARM_UP_PROMPT_TOKENS: u32 = 32;
-const WARM_UP_NEW_TOKENS: u32 = 4;
+use chat::{ChatFile, ChatSize, text_options};
+
+pub use chat::ChatModel;
+pub use embedding::EmbeddingModel;
+pub(super) use embedding::{EmbeddingFolder, encoder_needs};
 
 /// A model in memory: everything a request needs of it.
 pub struct Loaded {
     /// Its name.
     pub id: ModelId,
-    /// Token ids in, token ids out.
-    pub engine: Engine,
-    /// Text to token ids and back.
-    pub text: Text,
-    /// Its shape.
-    pub config: ModelConfig,
+    /// What it does.
+    pub model: LoadedModel,
     /// Tokens of one sequence at most.
     pub n_ctx: u32,
     /// What it holds.
     pub memory: Needs,
     /// What opening, loading and warming up took; fetching is not counted.
     pub load_time: Duration,
+}
+
+/// What a model in memory does.
+pub enum LoadedModel {
+    /// It writes.
+    Chat(Box<ChatModel>),
+    /// It makes vectors.
+    Embedding(Box<EmbeddingModel>),
+}
+
+impl Loaded {
+    /// The model, if it is one that writes.
+    pub fn chat(&self) -> Option<&ChatModel> {
+        match &self.model {
+            LoadedModel::Chat(chat) => Some(chat),
+            LoadedModel::Embedding(_) => None,
+        }
+    }
+
+    /// How its thread does.
+    pub fn snapshot(&self) -> EngineSnapshot {
+        match &self.model {
+            LoadedModel::Chat(chat) => chat.engine.snapshot(),
+            LoadedModel::Embedding(embedding) => embedding.embedder.snapshot(),
+        }
+    }
 }
 
 /// Why a load ended without a model.
@@ -92,17 +114,19 @@ pub enum LoadError {
 /// A file that is open and measured, waiting for memory.
 pub(super) struct Prepared {
     id: ModelId,
-    gguf: Gguf,
-    config: ModelConfig,
-    text: TextOptions,
     /// Tokens of one sequence at most.
     pub(super) n_ctx: u32,
-    /// How many of its last layers go to the GPU.
-    n_device_layers: usize,
-    /// The least it runs with: blocks for one context.
+    /// The least it runs with: of a model that writes, blocks for one context.
     pub(super) least: Size,
     wanted: Size,
     opening_took: Duration,
+    file: Opened,
+}
+
+/// What is open.
+enum Opened {
+    Chat(Box<ChatFile>),
+    Embedding(Box<EmbeddingFolder>),
 }
 
 impl Prepared {
@@ -122,6 +146,32 @@ pub(super) struct Watch<'a> {
     pub(super) reporter: &'a Reporter,
     /// Calls it off.
     pub(super) stop: &'a CancellationToken,
+}
+
+impl Watch<'_> {
+    /// Tells how far the weights are; whether to go on.
+    fn weights(&self, done_bytes: u64, total_bytes: u64) -> ControlFlow<()> {
+        self.reporter.tell(LoadStage::Weights {
+            done_bytes,
+            total_bytes,
+        });
+        if self.stop.is_cancelled() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Tells that the first work begins.
+    ///
+    /// Errors: the load was called off.
+    fn warming_up(&self) -> Result<(), LoadError> {
+        if self.stop.is_cancelled() {
+            return Err(LoadError::Abandoned);
+        }
+        self.reporter.tell(LoadStage::WarmingUp);
+        Ok(())
+    }
 }
 
 /// Loads models; shared by all loads.
@@ -173,8 +223,13 @@ impl Loader {
             }
         };
         reporter.tell(LoadStage::Opening);
-        let open = move || self.open(id, &path, text, n_ctx_default).map(Box::new);
-        tokio::task::spawn_blocking(open)
+        let open = move || {
+            if path.is_dir() {
+                return self.open_embedding(id, &path);
+            }
+            self.open_chat(id, &path, text, n_ctx_default)
+        };
+        tokio::task::spawn_blocking(move || open().map(Box::new))
             .await
             .unwrap_or_else(|error| Err(panicked(error)))
     }
@@ -202,51 +257,6 @@ impl Loader {
         Ok(store.fetch(manifest, permit, progress).await?)
     }
 
-    fn open(
-        &self,
-        id: ModelId,
-        path: &Path,
-        text: TextOptions,
-        n_ctx_default: Option<u32>,
-    ) -> Result<Prepared, LoadError> {
-        let begun = Instant::now();
-        let gguf = Gguf::open(path)?;
-        let config = ModelConfig::from_gguf(&gguf)?;
-        let n_ctx = self.n_ctx(&config, n_ctx_default);
-        let (least, _) = block_counts(n_ctx, BLOCK_LEN, 1);
-        let size =
-            |n_blocks, n_layers| self.size(&gguf, &config, (n_blocks, self.kv_type), n_layers);
-        let n_device_layers = self.n_device_layers(&config, |n_layers| {
-            size(least, n_layers).needs.total().device
-        });
-        // A GPU computes many requests at once, and has the memory for them or is small anyway.
-        let n_contexts = if n_device_layers > 0 {
-            CONTEXTS_WANTED.max(self.engine.max_running / 2)
-        } else {
-            CONTEXTS_WANTED
-        };
-        let (_, wanted) = block_counts(n_ctx, BLOCK_LEN, n_contexts);
-        let (least, wanted) = (size(least, n_device_layers), size(wanted, n_device_layers));
-        let opening_took = begun.elapsed();
-        Ok(Prepared {
-            id,
-            gguf,
-            config,
-            text,
-            n_ctx,
-            n_device_layers,
-            least,
-            wanted,
-            opening_took,
-        })
-    }
-
-    /// Tokens of one sequence at most.
-    pub(super) fn n_ctx(&self, config: &ModelConfig, n_ctx_default: Option<u32>) -> u32 {
-        let n_ctx = self.n_ctx.or(n_ctx_default).unwrap_or(N_CTX_DEFAULT);
-        n_ctx.min(config.context_length)
-    }
-
     /// The form of keys and values.
     pub(super) fn kv_type(&self) -> KvType {
         self.kv_type
@@ -257,84 +267,6 @@ impl Loader {
         &self.names
     }
 
-    /// How many of the last layers go to the GPU, where so many take so many bytes of its memory.
-    pub(super) fn n_device_layers(
-        &self,
-        config: &ModelConfig,
-        device_bytes: impl Fn(usize) -> u64,
-    ) -> usize {
-        let gpu = self.gpu.as_ref();
-        gpu.map_or(0, |gpu| gpu.n_layers(config.n_layers, device_bytes))
-    }
-
-    /// What the model needs with a cache of so many blocks of that form, and so many layers on the GPU.
-    pub(super) fn size(
-        &self,
-        gguf: &Gguf,
-        config: &ModelConfig,
-        (n_blocks, kv_type): (usize, KvType),
-        n_device_layers: usize,
-    ) -> Size {
-        let limits = Limits {
-            kv_type,
-            ..self.limits(n_blocks)
-        };
-        let (host, device) = Memory::estimate_split(gguf, config, &limits, n_device_layers);
-        let is_unified = self.gpu.as_ref().is_some_and(|gpu| gpu.is_unified());
-        let both = |host: u64, device: u64| {
-            if is_unified {
-                Bytes::on_host(host.saturating_add(device))
-            } else {
-                Bytes { host, device }
-            }
-        };
-        Size {
-            n_blocks,
-            needs: Needs {
-                weights: both(host.weights_bytes, device.weights_bytes),
-                kv: both(host.kv_bytes, device.kv_bytes),
-                workspace: both(
-                    host.workspace_bytes
-                        .saturating_add(text_bytes(config.n_vocab)),
-                    device.workspace_bytes,
-                ),
-            },
-        }
-    }
-
-    /// Where so many of the last layers go.
-    fn placement(&self, n_device_layers: usize) -> Result<Placement, LoadError> {
-        let Some(gpu) = self.gpu.as_ref().filter(|_| n_device_layers > 0) else {
-            return Ok(Placement {
-                cache_pages: self.cache_pages,
-                ..Placement::default()
-            });
-        };
-        Ok(Placement {
-            cache_pages: self.cache_pages,
-            device: gpu.open()?,
-            n_device_layers,
-            is_deterministic: gpu.is_deterministic(),
-            ..Placement::default()
-        })
-    }
-
-    pub(super) fn limits(&self, n_blocks: usize) -> Limits {
-        let EngineOptions {
-            max_running,
-            prefill_chunk_tokens,
-            ..
-        } = self.engine;
-        // A step holds one chunk of prompt and one token of every other sequence.
-        let max_batch_tokens = prefill_chunk_tokens.saturating_add(max_running);
-        Limits {
-            max_batch_tokens,
-            max_logit_rows: max_running,
-            n_blocks,
-            kv_type: self.kv_type,
-        }
-    }
-
     /// Loads what was prepared within what was `granted`, and warms it up. Blocks its thread.
     pub(super) fn load(
         &self,
@@ -343,67 +275,36 @@ impl Loader {
         watch: Watch<'_>,
     ) -> Result<Loaded, LoadError> {
         let begun = Instant::now();
-        let Watch { reporter, stop } = watch;
         let Prepared {
             id,
-            gguf,
-            config,
-            text,
             n_ctx,
-            n_device_layers,
             least,
             wanted,
             opening_took,
+            file,
         } = prepared;
-        let n_blocks = blocks_within(least, wanted, granted);
-        let cache = (n_blocks, self.kv_type);
-        let memory = self.size(&gguf, &config, cache, n_device_layers).needs;
-        let placement = self.placement(n_device_layers)?;
-        let mut progress = |done_bytes, total_bytes| {
-            reporter.tell(LoadStage::Weights {
-                done_bytes,
-                total_bytes,
-            });
-            if stop.is_cancelled() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+        let (model, memory) = match file {
+            Opened::Chat(file) => {
+                let size = ChatSize {
+                    least,
+                    wanted,
+                    granted,
+                    n_ctx,
+                };
+                let (model, memory) = self.load_chat(&id, *file, &size, watch)?;
+                (LoadedModel::Chat(Box::new(model)), memory)
+            }
+            Opened::Embedding(folder) => {
+                let model = self.load_embedding(&id, *folder, n_ctx, watch)?;
+                (LoadedModel::Embedding(Box::new(model)), least.needs)
             }
         };
-        let team = Arc::clone(&self.team);
-        let model = Model::load(
-            &gguf,
-            &config,
-            self.limits(n_blocks),
-            &placement,
-            team,
-            &mut progress,
-        );
-        let model = model.inspect_err(|error| {
-            if let Some(gpu) = &self.gpu {
-                gpu.fail(error);
-            }
-        })?;
-        let text = Text::from_gguf(gguf.metadata(), &text)?;
-        let options = EngineOptions {
-            n_ctx: Some(n_ctx),
-            ..self.engine
-        };
-        let engine = Engine::start(model, id.as_str(), options)?;
-        if stop.is_cancelled() {
-            return Err(LoadError::Abandoned);
-        }
-        reporter.tell(LoadStage::WarmingUp);
-        warm_up(&engine, n_ctx, config.n_vocab)?;
-        let load_time = opening_took + begun.elapsed();
         Ok(Loaded {
             id,
-            engine,
-            text,
-            config,
+            model,
             n_ctx,
             memory,
-            load_time,
+            load_time: opening_took + begun.elapsed(),
         })
     }
 }
@@ -414,40 +315,6 @@ impl Loader {
 pub(super) fn text_bytes(n_vocab: usize) -> u64 {
     const PER_TOKEN: u64 = 170;
     (n_vocab as u64).saturating_mul(PER_TOKEN)
-}
-
-/// A first short generation: touches every weight once and measures the rates. Blocks its thread.
-fn warm_up(engine: &Engine, n_ctx: u32, n_vocab: usize) -> Result<(), LoadError> {
-    let n_vocab = u32::try_from(n_vocab).unwrap_or(u32::MAX).max(1);
-    let n_prompt = WARM_UP_PROMPT_TOKENS.min(n_ctx / 2).max(1);
-    let failed = |error: &dyn std::fmt::Display| LoadError::WarmUp(error.to_string());
-    let mut events = engine
-        .submit(GenerateRequest {
-            prompt: (0..n_prompt).map(|n| n % n_vocab).collect(),
-            sampling: Sampling {
-                temperature: 0.0,
-                ..Sampling::default()
-            },
-            max_new_tokens: WARM_UP_NEW_TOKENS.min(n_ctx - n_prompt),
-            stop_tokens: Vec::new(),
-        })
-        .map_err(|error| failed(&error))?;
-    loop {
-        match events.blocking_recv() {
-            Some(engine::Event::Token(_)) => {}
-            Some(engine::Event::Finished { .. }) => return Ok(()),
-            Some(engine::Event::Failed(error)) => return Err(failed(&error)),
-            None => return Err(failed(&"the engine stopped")),
-        }
-    }
-}
-
-fn text_options(manifest: &Manifest) -> TextOptions {
-    TextOptions {
-        chat_template: manifest.chat_template.clone(),
-        template_name: manifest.template_name.clone(),
-        stop_tokens: manifest.stop_tokens.clone(),
-    }
 }
 
 /// A task that ended without a result: by a panic, or because the runtime is closing.

@@ -34,11 +34,11 @@ use loader::Loader;
 use names::Names;
 
 pub use bytes::Bytes;
-pub use describe::{Description, FileDescription, Requirement};
+pub use describe::{Description, FileDescription, Requirement, Shape};
 pub use error::PoolError;
 pub use gpu::{GpuOptions, GpuStatus};
 pub use lease::Lease;
-pub use loader::{LoadError, Loaded};
+pub use loader::{ChatModel, EmbeddingModel, LoadError, Loaded, LoadedModel};
 pub use memory::Needs;
 pub use plan::Wish;
 pub use status::{
@@ -197,8 +197,8 @@ impl Pool {
         }
     }
 
-    /// Makes the GGUF file at `path` (of a sharded model: the first) known under its file stem. A
-    /// catalogue model of that name is hidden by it.
+    /// Makes the GGUF file at `path` (of a sharded model: the first) known under its file stem, or the
+    /// folder with a `config.json` under its name. A catalogue model of that name is hidden by it.
     ///
     /// # Errors
     /// [`PoolError::BadPath`] when there is no such file, or another one has that stem.

@@ -61,7 +61,7 @@ impl Names {
             return self.register(path);
         }
         self.canonical(name_or_path).or_else(|unknown| {
-            if path.is_file() {
+            if path.is_file() || is_folder(path) {
                 self.register(path)
             } else {
                 Err(unknown)
@@ -69,7 +69,7 @@ impl Names {
         })
     }
 
-    /// Makes the file at `path` known under its stem.
+    /// Makes the file at `path` known under its stem, or the folder under its name.
     pub(super) fn register(&self, path: &Path) -> Result<ModelId, PoolError> {
         let bad = |reason: &str| PoolError::BadPath {
             path: path.to_owned(),
@@ -78,17 +78,19 @@ impl Names {
         let absolute = path
             .canonicalize()
             .map_err(|error| bad(&error.to_string()))?;
-        if !absolute.is_file() {
-            return Err(bad("not a file"));
-        }
         // The name is the one the path was given with, not the one a link leads to.
-        let stem = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .ok_or_else(|| {
-                bad("its name is not valid UTF-8, and a model is served under its file's name")
-            })?;
-        let id = ModelId::new(without_shard(stem));
+        let name = if is_folder(&absolute) {
+            // `.` is called as the folder it is.
+            path.file_name().or(absolute.file_name())
+        } else if absolute.is_file() {
+            path.file_stem()
+        } else {
+            return Err(bad("neither a file nor a folder with a config.json"));
+        };
+        let name = name.and_then(|name| name.to_str()).ok_or_else(|| {
+            bad("its name is not valid UTF-8, and a model is served under its file's name")
+        })?;
+        let id = ModelId::new(without_shard(name));
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
         match served.get(&id) {
             Some(other) if *other != absolute => {
@@ -157,14 +159,29 @@ impl Names {
     }
 }
 
-/// A file that is there.
+/// A file, or a folder of files, that is there.
 fn model_file(path: PathBuf) -> Option<ModelFile> {
     let meta = std::fs::metadata(&path).ok()?;
+    let size_bytes = if meta.is_dir() {
+        let entries = std::fs::read_dir(&path).ok()?.flatten();
+        let files = entries.filter_map(|entry| std::fs::metadata(entry.path()).ok());
+        files
+            .filter(std::fs::Metadata::is_file)
+            .map(|meta| meta.len())
+            .sum()
+    } else {
+        meta.len()
+    };
     Some(ModelFile {
-        size_bytes: meta.len(),
+        size_bytes,
         modified: meta.modified().ok()?,
         path,
     })
+}
+
+/// Whether it is a folder with a model of several files.
+fn is_folder(path: &Path) -> bool {
+    path.join("config.json").is_file()
 }
 
 fn is_gguf(path: &Path) -> bool {

@@ -106,15 +106,22 @@ async fn a_stream_says_what_the_tokens_decode_to() {
     let mut request = ask("tiny", "Hello, hearth!", Some(40));
     request.sampling.ignore_eos = true;
     let lease = house.pool.acquire("tiny", None).await.unwrap();
-    let prompt = lease.text.encode_chat(&request.messages).unwrap();
+    let prompt = lease
+        .chat()
+        .unwrap()
+        .text
+        .encode_chat(&request.messages)
+        .unwrap();
     let n_prompt = u32::try_from(prompt.len()).unwrap();
     let mut events = lease
+        .chat()
+        .unwrap()
         .engine
         .submit(GenerateRequest {
             prompt,
             sampling: request.sampling.clone(),
             max_new_tokens: 40,
-            stop_tokens: lease.text.end_of_generation().to_vec(),
+            stop_tokens: lease.chat().unwrap().text.end_of_generation().to_vec(),
         })
         .unwrap();
     let mut tokens = Vec::new();
@@ -122,7 +129,7 @@ async fn a_stream_says_what_the_tokens_decode_to() {
         tokens.push(token);
     }
     let streamed = answer(&backend, &request).await;
-    assert_eq!(streamed.text, lease.text.decode(&tokens));
+    assert_eq!(streamed.text, lease.chat().unwrap().text.decode(&tokens));
     assert_eq!(streamed.reason, FinishReason::Length);
     assert_eq!(
         streamed.usage,
@@ -286,6 +293,8 @@ async fn smollm2_answers_sensibly_and_stops_where_it_is_told() {
     // The tokens up to and with the one that completed the stop text, and no more.
     let n_tokens = |text: &str| {
         let tokens = lease
+            .chat()
+            .unwrap()
             .text
             .encode(text, SpecialTokens::AsText, Framing::Bare)
             .unwrap();

@@ -103,6 +103,8 @@ fn loads(events: &mut Receiver<LoadEvent>, name: &str) -> (usize, usize) {
 /// Four greedy tokens after a prompt of three.
 async fn generate(lease: &Lease) -> Vec<u32> {
     let mut events = lease
+        .chat()
+        .unwrap()
         .engine
         .submit(GenerateRequest {
             prompt: vec![10, 20, 30],

@@ -5,10 +5,10 @@ use std::time::UNIX_EPOCH;
 use serde_json::{Value, json};
 
 use crate::keep_alive::KeepAlive;
-use crate::model::{KvType, ModelConfig};
+use crate::model::KvType;
 use crate::pool::{
     Bytes, Description, FileDescription, LoadStage, ModelEntry, ModelFile, ModelState, ModelStatus,
-    Needs, ReadyStatus, Requirement,
+    Needs, ReadyStatus, Requirement, Shape,
 };
 
 /// A model of the list. Of one nobody asked for yet there is no status.
@@ -188,7 +188,7 @@ fn file(file: &FileDescription) -> Value {
         name,
         n_parameters,
         weight_type,
-        config,
+        shape,
         n_ctx,
     } = file;
     json!({
@@ -199,20 +199,20 @@ fn file(file: &FileDescription) -> Value {
         "parameters": n_parameters,
         "weight_type": weight_type,
         "context": n_ctx,
-        "shape": shape(config),
+        "shape": self::shape(shape),
     })
 }
 
-fn shape(config: &ModelConfig) -> Value {
+fn shape(shape: &Shape) -> Value {
     json!({
-        "trained_context": config.context_length,
-        "layers": config.n_layers,
-        "embedding_length": config.n_embd,
-        "feed_forward_length": config.n_ff,
-        "heads": config.n_heads,
-        "kv_heads": config.n_kv_heads,
-        "head_dim": config.head_dim,
-        "vocabulary": config.n_vocab,
+        "trained_context": shape.context_length,
+        "layers": shape.n_layers,
+        "embedding_length": shape.n_embd,
+        "feed_forward_length": shape.n_ff,
+        "heads": shape.n_heads,
+        "kv_heads": shape.n_kv_heads,
+        "head_dim": shape.head_dim,
+        "vocabulary": shape.n_vocab,
     })
 }
 

@@ -1,6 +1,7 @@
-//! OpenAI's dialect: `/v1/chat/completions` and `/v1/models`.
+//! OpenAI's dialect: `/v1/chat/completions`, `/v1/embeddings` and `/v1/models`.
 
 pub(super) mod chat;
+pub(super) mod embeddings;
 pub(super) mod models;
 mod request;
 mod response;

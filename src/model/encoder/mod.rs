@@ -41,6 +41,7 @@ pub struct EncoderFile {
     weights: TensorBytes,
     /// What stands before the tensors' names.
     prefix: &'static str,
+    weight_type: &'static str,
 }
 
 impl EncoderFile {
@@ -53,19 +54,35 @@ impl EncoderFile {
         let path = folder.join(WEIGHTS);
         let weights = gguf::map_file(&path)?;
         let tensors = tensors(&path, &weights)?;
-        let prefix = weights::check(&tensors, &config)?;
+        let (prefix, weight_type) = weights::check(&tensors, &config)?;
         drop(tensors);
         Ok(Self {
             config,
             path,
             weights,
             prefix,
+            weight_type,
         })
     }
 
     /// The shape of the network.
     pub fn config(&self) -> &EncoderConfig {
         &self.config
+    }
+
+    /// The length of the file with the tensors.
+    pub fn file_bytes(&self) -> u64 {
+        self.weights.len() as u64
+    }
+
+    /// Values of all tensors that the network needs.
+    pub fn n_parameters(&self) -> u64 {
+        weights::n_values(&self.config) as u64
+    }
+
+    /// The type of the embedding.
+    pub fn weight_type(&self) -> &'static str {
+        self.weight_type
     }
 
     /// What it takes for inputs of at most `n_positions` tokens.
@@ -118,6 +135,7 @@ impl Encoder {
             path,
             weights,
             prefix,
+            ..
         } = file;
         let n_bytes = file.memory(1).weights_bytes;
         if progress(0, n_bytes) == ControlFlow::Break(()) {

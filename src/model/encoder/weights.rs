@@ -13,13 +13,13 @@ const NORM_SCALES: [&str; 2] = ["weight", "gamma"];
 const NORM_SHIFTS: [&str; 2] = ["bias", "beta"];
 
 /// Checks that all tensors are there, of the shapes `config` asks for and of a type that can be read.
-/// Says what stands before their names.
+/// Says what stands before their names, and of which type the embedding is.
 ///
 /// Errors: the first that is missing or otherwise.
 pub(super) fn check(
     tensors: &SliceSafetensors<'_>,
     config: &EncoderConfig,
-) -> Result<&'static str, Error> {
+) -> Result<(&'static str, &'static str), Error> {
     const FIRST: &str = "embeddings.word_embeddings.weight";
     let has_first = |prefix: &&str| tensors.get(&format!("{prefix}{FIRST}")).is_ok();
     let prefix = PREFIXES
@@ -28,7 +28,7 @@ pub(super) fn check(
         .ok_or_else(|| missing(FIRST))?;
     let check = Check { tensors, prefix };
     let (n_embd, n_ff) = (config.n_embd, config.n_ff);
-    check.tensor(FIRST, &[config.n_vocab, n_embd])?;
+    let ty = check.tensor(FIRST, &[config.n_vocab, n_embd])?;
     let positions = "embeddings.position_embeddings.weight";
     check.tensor(positions, &[config.n_positions, n_embd])?;
     let types = "embeddings.token_type_embeddings.weight";
@@ -45,7 +45,7 @@ pub(super) fn check(
         check.linear(&in_layer("output.dense"), n_ff, n_embd)?;
         check.norm(&in_layer("output.LayerNorm"), n_embd)?;
     }
-    Ok(prefix)
+    Ok((prefix, ty))
 }
 
 /// Values of all tensors together.
@@ -71,7 +71,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn linear(&self, name: &str, n_in: usize, n_out: usize) -> Result<(), Error> {
         self.tensor(&format!("{name}.weight"), &[n_out, n_in])?;
-        self.tensor(&format!("{name}.bias"), &[n_out])
+        self.tensor(&format!("{name}.bias"), &[n_out]).map(drop)
     }
 
     fn norm(&self, name: &str, n: usize) -> Result<(), Error> {
@@ -87,7 +87,8 @@ impl Check<'_> {
         format!("{}{name}", self.prefix)
     }
 
-    fn tensor(&self, name: &str, expected: &[usize]) -> Result<(), Error> {
+    /// The tensor's type.
+    fn tensor(&self, name: &str, expected: &[usize]) -> Result<&'static str, Error> {
         let name = self.full(name);
         let tensor = self.tensors.get(&name).map_err(|_| missing(&name))?;
         if tensor.shape() != expected {
@@ -99,7 +100,9 @@ impl Check<'_> {
             });
         }
         match DType::try_from(tensor.dtype()) {
-            Ok(DType::F32 | DType::F16 | DType::BF16) => Ok(()),
+            Ok(DType::F32) => Ok("F32"),
+            Ok(DType::F16) => Ok("F16"),
+            Ok(DType::BF16) => Ok("BF16"),
             _ => {
                 let what = format!("tensor {name} of type {:?}", tensor.dtype());
                 Err(Error::Unsupported { what })
