@@ -190,7 +190,9 @@ mod tests {
         });
         pooler.add(&[9.0, 9.0]);
         pooler.restart();
-        STATES.iter().for_each(|state| pooler.add(state));
+        for state in &STATES {
+            pooler.add(state);
+        }
         pooler.finish().unwrap()
     }
 

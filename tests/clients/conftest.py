@@ -18,6 +18,11 @@ def smollm2(request):
     return (Path(request.config.getoption("--model-files")) / "SmolLM2-135M-Instruct.Q4_1.gguf").resolve()
 
 
+@pytest.fixture(scope="session")
+def minilm(request):
+    return (Path(request.config.getoption("--model-files")) / "all-MiniLM-L6-v2").resolve()
+
+
 class Served:
     """A running `ingle serve`."""
 
@@ -45,7 +50,7 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def served(request, smollm2):
-    server = Served(request.config.getoption("--ingle"), smollm2)
+def served(request, smollm2, minilm):
+    server = Served(request.config.getoption("--ingle"), smollm2, minilm)
     yield server
     server.stop()

@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod embed;
 mod hand_over;
 mod node;
 mod perplexity;

@@ -1,6 +1,7 @@
 //! Vectors of texts: against sentence-transformers, alone and in company, and from hostile folders.
 
 mod hostile;
+mod pool;
 mod reference;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! The server over real sockets, with a tiny model behind it.
 
 mod chat;
+mod embeddings;
 mod guard;
 mod hostile;
 mod leaving;

@@ -105,7 +105,9 @@ fn a_vector_is_the_same_after_giving_way() {
         (made[1] - expected[1]).abs() < 1e-3,
         "{made:?} {expected:?}"
     );
-    older.into_iter().for_each(|older| drop(read(older)));
+    for older in older {
+        read(older);
+    }
     let figures = engine.snapshot();
     assert!(figures.n_preempted_total > 0, "{figures:?}");
     assert_idle(&engine);

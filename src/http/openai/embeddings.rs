@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    fn inputs(value: Value) -> Vec<EmbedInput> {
+    fn inputs(value: &Value) -> Vec<EmbedInput> {
         let body = json!({"model": "m", "input": value});
         parse(&body).unwrap().0.inputs
     }
@@ -218,11 +218,11 @@ mod tests {
 
     #[test]
     fn all_forms_of_input_are_read() {
-        assert_eq!(inputs(json!("a")), [text("a")]);
-        assert_eq!(inputs(json!(["a", "b"])), [text("a"), text("b")]);
-        assert_eq!(inputs(json!([1, 2])), [EmbedInput::Tokens(vec![1, 2])]);
+        assert_eq!(inputs(&json!("a")), [text("a")]);
+        assert_eq!(inputs(&json!(["a", "b"])), [text("a"), text("b")]);
+        assert_eq!(inputs(&json!([1, 2])), [EmbedInput::Tokens(vec![1, 2])]);
         let mixed = [EmbedInput::Tokens(vec![3]), text("b")];
-        assert_eq!(inputs(json!([[3], "b"])), mixed);
+        assert_eq!(inputs(&json!([[3], "b"])), mixed);
         let (request, format) = parse(&json!({
             "model": "m", "input": "a", "encoding_format": "base64", "dimensions": 3,
             "user": "u", "truncate": true,

@@ -234,7 +234,7 @@ fn read_pooling(folder: &Path, path: &str) -> Result<Pooling, Error> {
     match wanted.as_slice() {
         [(_, Some(pooling))] => Ok(*pooling),
         [(name, None)] => Err(Error::Unsupported {
-            what: format!("pooling {name:?} ({})", folder.join(&path).display()),
+            what: format!("pooling {name:?} ({})", folder.join(path).display()),
         }),
         [] => Err(keys.wrong(
             "pooling_mode",

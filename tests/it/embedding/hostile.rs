@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use ingle::model::Pooling;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -14,7 +15,7 @@ struct Folder {
     /// Name, shape, type.
     tensors: Vec<(String, Vec<usize>, &'static str)>,
     fill: f32,
-    folder: TempDir,
+    ground: TempDir,
 }
 
 const N_EMBD: usize = 4;
@@ -57,7 +58,7 @@ impl Folder {
             }),
             tensors,
             fill: 0.25,
-            folder: tempfile::tempdir().unwrap(),
+            ground: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -83,7 +84,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
-        let path = self.folder.path().join(name);
+        let path = self.ground.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
@@ -107,7 +108,7 @@ impl Folder {
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.ground.path()
     }
 
     /// Why it cannot be loaded.
@@ -130,100 +131,94 @@ fn a_small_folder_is_computed_by_default_as_the_mean_of_length_one() {
     assert!((squares - 1.0).abs() < 1e-5, "{vector:?}");
 }
 
+/// A key of `config.json`, what it is set to, and what is then said.
+const KEYS: &[(&str, &str, &str)] = &[
+    (
+        "model_type",
+        "\"xlnet\"",
+        "model type \"xlnet\" is not supported",
+    ),
+    ("model_type", "null", "model type \"\" is not supported"),
+    (
+        "hidden_size",
+        "0",
+        "hidden_size of config.json is 0: it must be a whole number from 1",
+    ),
+    ("hidden_size", "-4", "hidden_size of config.json is -4"),
+    ("hidden_size", "1e30", "hidden_size of config.json is 1e+30"),
+    (
+        "hidden_size",
+        "\"wide\"",
+        "hidden_size of config.json is \"wide\"",
+    ),
+    (
+        "hidden_size",
+        "null",
+        "hidden_size of config.json is missing",
+    ),
+    (
+        "num_attention_heads",
+        "0",
+        "num_attention_heads of config.json is 0",
+    ),
+    (
+        "num_attention_heads",
+        "3",
+        "num_attention_heads of config.json is 3: it must be a divisor",
+    ),
+    (
+        "num_hidden_layers",
+        "100000",
+        "num_hidden_layers of config.json is 100000",
+    ),
+    (
+        "num_hidden_layers",
+        "2",
+        "no tensor encoder.layer.1.attention.self.query.weight",
+    ),
+    (
+        "vocab_size",
+        "16777216",
+        "tensor embeddings.word_embeddings.weight has shape [7, 4]",
+    ),
+    (
+        "max_position_embeddings",
+        "8388608",
+        "embeddings.position_embeddings.weight has shape",
+    ),
+    (
+        "intermediate_size",
+        "16777216",
+        "intermediate.dense.weight has shape [8, 4]",
+    ),
+    (
+        "hidden_act",
+        "\"swish\"",
+        "hidden_act of config.json is \"swish\"",
+    ),
+    (
+        "layer_norm_eps",
+        "-1.0",
+        "layer_norm_eps of config.json is -1.0",
+    ),
+    (
+        "position_embedding_type",
+        "\"relative_key\"",
+        "positions of type \"relative_key\"",
+    ),
+    ("is_decoder", "true", "is_decoder"),
+    (
+        "matryoshka_dimensions",
+        "[2, 5]",
+        "matryoshka_dimensions of config.json",
+    ),
+];
+
 #[test]
 fn a_configuration_that_cannot_be_is_named_with_its_key() {
-    let cases = [
-        (
-            "model_type",
-            json!("xlnet"),
-            "model type \"xlnet\" is not supported",
-        ),
-        (
-            "model_type",
-            json!(null),
-            "model type \"\" is not supported",
-        ),
-        (
-            "hidden_size",
-            json!(0),
-            "hidden_size of config.json is 0: it must be a whole number from 1",
-        ),
-        ("hidden_size", json!(-4), "hidden_size of config.json is -4"),
-        (
-            "hidden_size",
-            json!(1e30),
-            "hidden_size of config.json is 1e+30",
-        ),
-        (
-            "hidden_size",
-            json!("wide"),
-            "hidden_size of config.json is \"wide\"",
-        ),
-        (
-            "hidden_size",
-            json!(null),
-            "hidden_size of config.json is missing",
-        ),
-        (
-            "num_attention_heads",
-            json!(0),
-            "num_attention_heads of config.json is 0",
-        ),
-        (
-            "num_attention_heads",
-            json!(3),
-            "num_attention_heads of config.json is 3: it must be a divisor",
-        ),
-        (
-            "num_hidden_layers",
-            json!(100_000),
-            "num_hidden_layers of config.json is 100000",
-        ),
-        (
-            "num_hidden_layers",
-            json!(2),
-            "no tensor encoder.layer.1.attention.self.query.weight",
-        ),
-        (
-            "vocab_size",
-            json!(1 << 24),
-            "tensor embeddings.word_embeddings.weight has shape [7, 4]",
-        ),
-        (
-            "max_position_embeddings",
-            json!(1 << 23),
-            "embeddings.position_embeddings.weight has shape",
-        ),
-        (
-            "intermediate_size",
-            json!(1 << 24),
-            "intermediate.dense.weight has shape [8, 4]",
-        ),
-        (
-            "hidden_act",
-            json!("swish"),
-            "hidden_act of config.json is \"swish\"",
-        ),
-        (
-            "layer_norm_eps",
-            json!(-1.0),
-            "layer_norm_eps of config.json is -1.0",
-        ),
-        (
-            "position_embedding_type",
-            json!("relative_key"),
-            "positions of type \"relative_key\"",
-        ),
-        ("is_decoder", json!(true), "is_decoder"),
-        (
-            "matryoshka_dimensions",
-            json!([2, 5]),
-            "matryoshka_dimensions of config.json",
-        ),
-    ];
-    for (key, value, expected) in cases {
+    for (key, value, expected) in KEYS {
         let mut folder = Folder::new();
-        folder.config[key] = value.clone();
+        folder.config[*key] = serde_json::from_str(value).unwrap();
         folder.write_all();
         let error = folder.error();
         assert!(error.contains(expected), "{key} {value}: {error}");
@@ -241,9 +236,11 @@ fn a_configuration_that_cannot_be_is_named_with_its_key() {
     }
 }
 
+/// What is done to a sound folder.
+type Spoil = fn(&mut Folder);
+
 #[test]
 fn tensors_that_lie_are_named() {
-    type Spoil = fn(&mut Folder);
     let cases: [(Spoil, &str); 5] = [
         (
             |f| drop(f.tensors.remove(0)),
@@ -306,85 +303,96 @@ fn no_cut_and_no_flipped_byte_of_a_safetensors_file_brings_it_down() {
     }
 }
 
+/// Files that are written (or removed, where nothing is to be in them), and what is then said.
+type Beside = (
+    &'static [(&'static str, Option<&'static str>)],
+    &'static str,
+);
+
+const POOLED: (&str, Option<&str>) = (
+    "modules.json",
+    Some(r#"[{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "1_Pooling"}]"#),
+);
+const BESIDE: &[Beside] = &[
+    (&[("config.json", None)], "it has no config.json"),
+    (&[("model.safetensors", None)], "model.safetensors"),
+    (
+        &[("tokenizer.json", None)],
+        "it says how texts become tokens",
+    ),
+    (&[("tokenizer.json", Some("{}"))], "tokenizer.json"),
+    (
+        &[("modules.json", Some("["))],
+        "modules.json: it is not valid JSON",
+    ),
+    (&[("modules.json", Some("[]"))], "it names no pooling"),
+    (
+        &[(
+            "modules.json",
+            Some(r#"[{"type": "x.Dense", "path": "2"}]"#),
+        )],
+        "a module \"x.Dense\"",
+    ),
+    (
+        &[(
+            "modules.json",
+            Some(r#"[{"type": "x.Pooling", "path": "../../etc"}]"#),
+        )],
+        "must be a folder beside it",
+    ),
+    (&[POOLED], "modules.json names it"),
+    (
+        &[POOLED, ("1_Pooling/config.json", Some("{}"))],
+        "pooling_mode of 1_Pooling/config.json is missing",
+    ),
+    (
+        &[
+            POOLED,
+            ("1_Pooling/config.json", Some(r#"{"pooling_mode": "sum"}"#)),
+        ],
+        "pooling \"sum\"",
+    ),
+    (
+        &[
+            POOLED,
+            (
+                "1_Pooling/config.json",
+                Some(r#"{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}"#),
+            ),
+        ],
+        "2 poolings side by side",
+    ),
+    (
+        &[(
+            "sentence_bert_config.json",
+            Some(r#"{"max_seq_length": 1}"#),
+        )],
+        "max_seq_length is 1",
+    ),
+    (
+        &[("sentence_bert_config.json", Some("{"))],
+        "not valid JSON",
+    ),
+    (
+        &[(
+            "config_sentence_transformers.json",
+            Some(r#"{"default_prompt_name": "query"}"#),
+        )],
+        "which prompts does not hold",
+    ),
+];
+
 #[test]
 fn what_stands_beside_the_weights_is_checked_too() {
-    let pooling = |config: Value| {
-        move |folder: &Folder| {
-            let modules = json!([{"type": "x.Transformer", "path": ""},
-                                 {"type": "x.Pooling", "path": "1_Pooling"}]);
-            folder.write("modules.json", modules.to_string().as_bytes());
-            folder.write("1_Pooling/config.json", config.to_string().as_bytes());
-        }
-    };
-    let modules = |modules: Value| {
-        move |folder: &Folder| folder.write("modules.json", modules.to_string().as_bytes())
-    };
-    let file = |name: &'static str, text: &'static str| {
-        move |folder: &Folder| folder.write(name, text.as_bytes())
-    };
-    let missing = |name: &'static str| {
-        move |folder: &Folder| fs::remove_file(folder.path().join(name)).unwrap()
-    };
-    type Spoil = Box<dyn Fn(&Folder)>;
-    let cases: [(Spoil, &str); 15] = [
-        (Box::new(missing("config.json")), "it has no config.json"),
-        (Box::new(missing("model.safetensors")), "model.safetensors"),
-        (
-            Box::new(missing("tokenizer.json")),
-            "it says how texts become tokens",
-        ),
-        (Box::new(file("tokenizer.json", "{}")), "tokenizer.json"),
-        (
-            Box::new(file("modules.json", "[")),
-            "modules.json: it is not valid JSON",
-        ),
-        (Box::new(modules(json!([]))), "it names no pooling"),
-        (
-            Box::new(modules(json!([{"type": "x.Dense", "path": "2"}]))),
-            "a module \"x.Dense\"",
-        ),
-        (
-            Box::new(modules(json!([{"type": "x.Pooling", "path": "../../etc"}]))),
-            "must be a folder beside it",
-        ),
-        (
-            Box::new(modules(json!([{"type": "x.Pooling", "path": "nowhere"}]))),
-            "modules.json names it",
-        ),
-        (
-            Box::new(pooling(json!({}))),
-            "pooling_mode of 1_Pooling/config.json is missing",
-        ),
-        (
-            Box::new(pooling(json!({"pooling_mode": "sum"}))),
-            "pooling \"sum\"",
-        ),
-        (
-            Box::new(pooling(
-                json!({"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}),
-            )),
-            "2 poolings side by side",
-        ),
-        (
-            Box::new(file("sentence_bert_config.json", "{\"max_seq_length\": 1}")),
-            "max_seq_length is 1",
-        ),
-        (
-            Box::new(file(
-                "config_sentence_transformers.json",
-                "{\"default_prompt_name\": \"query\"}",
-            )),
-            "which prompts does not hold",
-        ),
-        (
-            Box::new(file("sentence_bert_config.json", "{")),
-            "not valid JSON",
-        ),
-    ];
-    for (spoil, expected) in cases {
+    for (files, expected) in BESIDE {
         let folder = Folder::new();
         folder.write_all();
-        spoil(&folder);
+        for (name, text) in *files {
+            match text {
+                Some(text) => folder.write(name, text.as_bytes()),
+                None => fs::remove_file(folder.path().join(name)).unwrap(),
+            }
+        }
         let error = folder.error();
         assert!(error.contains(expected), "{expected}: {error}");
     }
@@ -392,7 +400,6 @@ fn what_stands_beside_the_weights_is_checked_too() {
 
 #[test]
 fn poolings_and_prompts_are_taken_from_their_files() {
-    use ingle::model::Pooling;
     for (config, expected) in [
         (json!({"pooling_mode_cls_token": true}), Pooling::First),
         (json!({"pooling_mode": "lasttoken"}), Pooling::Last),
