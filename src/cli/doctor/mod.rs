@@ -99,9 +99,12 @@ async fn models(pool: &Pool, config: &Config, machine: &Machine) -> anyhow::Resu
         };
         let network = manifest.and_then(|manifest| manifest.network);
         let outlook = match (&described.file, network) {
-            (Some(file), _) => Some(Outlook::of_file(file, &described, &machine.limits)),
+            (Some(file), _) if file.architecture == "llama" => {
+                Some(Outlook::of_file(file, &described, &machine.limits))
+            }
             (None, Some(network)) => Some(Outlook::of_network(&network, &machine.limits)),
-            (None, None) => None,
+            // It does not write.
+            (Some(_) | None, _) => None,
         };
         models.push(Model {
             is_here: entry.file.is_some(),

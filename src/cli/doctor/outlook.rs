@@ -49,7 +49,7 @@ impl Outlook {
         described: &Description,
         limits: &Limits,
     ) -> Self {
-        let config = &file.config;
+        let config = &file.shape;
         let n_vocab_weights = (config.n_vocab * config.n_embd) as f64;
         let kv_width = config.head_dim * config.n_kv_heads;
         let width = config.head_dim * config.n_heads;
