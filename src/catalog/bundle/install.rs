@@ -257,7 +257,7 @@ impl Here<'_> {
             unpack(bundle, file, &path, meter)?;
             // Receipts of before do not say it.
             let declared = declared.iter().find(|declared| *declared.name == name);
-            let declared = declared.map(|declared| declared.from.to_owned());
+            let declared = declared.map(|declared| declared.from.clone());
             files.push(FetchedFile {
                 path,
                 from: file.from.clone().or(declared).unwrap_or_default(),

@@ -170,12 +170,11 @@ impl Bridge {
 
     /// Says why a message was not passed on. A notification has no answer.
     async fn refuse(&self, message: &Value, refusal: &Refusal) {
-        match message
-            .get("id")
-            .filter(|_| message.get("method").is_some())
-        {
-            Some(id) => self.output.write(&refusal.answer(id)).await,
-            None => tracing::warn!(reason = %refusal, "a notification was not passed on"),
+        let is_asked = message.get("method").is_some();
+        if let Some(id) = message.get("id").filter(|_| is_asked) {
+            self.output.write(&refusal.answer(id)).await;
+        } else {
+            tracing::warn!(reason = %refusal, "a notification was not passed on");
         }
     }
 }

@@ -58,6 +58,10 @@ pub(super) fn unreadable(error: ApiError) -> Refusal {
 /// Whether a value has the shape of one request, notification or response.
 ///
 /// Errors: what it lacks.
+#[expect(
+    clippy::result_large_err,
+    reason = "made once a request that is refused"
+)]
 pub(super) fn check(message: &Value) -> Result<(), Refusal> {
     let invalid = |text: String| {
         let mut refusal = Refusal::new(StatusCode::BAD_REQUEST, ErrorCode::INVALID_REQUEST, text);

@@ -13,14 +13,19 @@ pub(super) fn tools() -> Vec<Tool> {
         .destructive(false)
         .idempotent(true);
     vec![
-        tool("list_models", "List available local models", json!({}), &[])
-            .with_title("List models")
-            .with_raw_output_schema(models())
-            .with_annotations(look.clone()),
+        tool(
+            "list_models",
+            "List available local models",
+            &json!({}),
+            &[],
+        )
+        .with_title("List models")
+        .with_raw_output_schema(models())
+        .with_annotations(look.clone()),
         tool(
             "load_model",
             "Load a model into memory",
-            json!({"model": name(), "keep_alive": keep_alive()}),
+            &json!({"model": name(), "keep_alive": keep_alive()}),
             &["model"],
         )
         .with_title("Load a model")
@@ -30,7 +35,7 @@ pub(super) fn tools() -> Vec<Tool> {
         tool(
             "unload_model",
             "Unload model to free memory",
-            json!({"model": name()}),
+            &json!({"model": name()}),
             &["model"],
         )
         .with_title("Unload a model")
@@ -39,7 +44,7 @@ pub(super) fn tools() -> Vec<Tool> {
         tool(
             "model_info",
             "Get model capabilities and requirements",
-            json!({"model": name()}),
+            &json!({"model": name()}),
             &["model"],
         )
         .with_title("Describe a model")
@@ -48,7 +53,7 @@ pub(super) fn tools() -> Vec<Tool> {
         tool(
             "pull_model",
             "Download a model's file without loading it",
-            json!({"model": name()}),
+            &json!({"model": name()}),
             &["model"],
         )
         .with_title("Download a model")
@@ -60,7 +65,7 @@ pub(super) fn tools() -> Vec<Tool> {
 fn tool(
     name: &'static str,
     description: &'static str,
-    properties: Value,
+    properties: &Value,
     required: &[&str],
 ) -> Tool {
     let mut schema = json!({

@@ -50,13 +50,11 @@ type Page = Option<PaginatedRequestParams>;
 
 /// Everything is on the first page.
 fn first(page: Page) -> Result<(), ErrorData> {
-    match page.and_then(|page| page.cursor) {
-        None => Ok(()),
-        Some(_) => {
-            let text = "the cursor is none of this server's: ask without one";
-            Err(ErrorData::invalid_params(text, None))
-        }
+    if page.is_none_or(|page| page.cursor.is_none()) {
+        return Ok(());
     }
+    let text = "the cursor is none of this server's: ask without one";
+    Err(ErrorData::invalid_params(text, None))
 }
 
 impl ServerHandler for Models {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{LoadError, Loader, Opened, Prepared, Watch};
+use super::{LoadError, Loader, Opened, Prepared, Watch, text_bytes};
 use crate::catalog::Manifest;
 use crate::chat::Sampling;
 use crate::engine::{self, Engine, EngineOptions, GenerateRequest};
@@ -235,14 +235,6 @@ impl Loader {
         };
         Ok((model, memory))
     }
-}
-
-/// What the texts of a vocabulary take, and what joins them, once they are taken out of the file.
-///
-/// Source: measured by `benches/models.py memory`: 8.5 MB for the 49,152 tokens of SmolLM2.
-pub(in crate::pool) fn text_bytes(n_vocab: usize) -> u64 {
-    const PER_TOKEN: u64 = 170;
-    (n_vocab as u64).saturating_mul(PER_TOKEN)
 }
 
 /// A first short generation: touches every weight once and measures the rates. Blocks its thread.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{LoadError, Loader, Opened, Prepared, Watch};
+use super::{LoadError, Loader, Opened, Prepared, Watch, text_bytes};
 use crate::engine::Embedder;
 use crate::model::{Encoder, EncoderConfig, EncoderFile};
 use crate::pool::bytes::Bytes;
@@ -47,7 +47,11 @@ pub(in crate::pool) fn encoder_needs(file: &EncoderFile, n_ctx: u32) -> Needs {
     Needs {
         weights: Bytes::on_host(memory.weights_bytes),
         kv: Bytes::on_host(memory.kv_bytes),
-        workspace: Bytes::on_host(memory.workspace_bytes),
+        workspace: Bytes::on_host(
+            memory
+                .workspace_bytes
+                .saturating_add(text_bytes(file.config().n_vocab)),
+        ),
     }
 }
 
