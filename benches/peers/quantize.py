@@ -8,7 +8,6 @@ Makes a folder in WORK with layers as wide as an 8B model's, in BF16, and has bo
 Deletes what it made.
 """
 import argparse
-import os
 import shutil
 import statistics
 import struct
@@ -59,13 +58,19 @@ def make_folder(folder, fixtures, n_layers):
 
 
 def timed(command):
-    """Seconds, and the most memory it had resident at once."""
+    """Seconds, and the most memory it had resident at once, as seen every few milliseconds."""
     began = time.monotonic()
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, command
-    return time.monotonic() - began, usage.ru_maxrss * 1024
+    memory = 0
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        # Gone where the program has ended.
+        peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+        memory = max([memory, *(int(kilobytes) * 1024 for kilobytes in peaks)])
+        time.sleep(0.005)
+    assert process.returncode == 0, command
+    return time.monotonic() - began, memory
 
 
 THEIRS = """

@@ -160,10 +160,22 @@ async fn a_mix_says_where_it_had_to_take_smaller_blocks() {
     assert!(same.sentence().contains("is what is read"), "{same:?}");
 }
 
+type Spoil = fn(&mut Folder);
+
+async fn each_is_one_sentence_and_no_file(faults: &[(Spoil, &str)]) {
+    for (spoil, expected) in faults {
+        let ground = Ground::new();
+        let mut folder = Folder::new();
+        spoil(&mut folder);
+        folder.write(&ground.path("model"));
+        let sentence = refusal(&ground, &[]).await;
+        assert!(sentence.contains(expected), "{sentence}");
+    }
+}
+
 #[tokio::test]
-async fn every_fault_of_a_folder_is_one_sentence_and_no_file() {
-    type Spoil = fn(&mut Folder);
-    let faults: [(Spoil, &str); 16] = [
+async fn a_shape_that_cannot_be_is_one_sentence_and_no_file() {
+    let faults: [(Spoil, &str); 8] = [
         (
             |it| it.config["architectures"] = json!(["GPT2LMHeadModel"]),
             "says architectures is [GPT2LMHeadModel]",
@@ -196,6 +208,13 @@ async fn every_fault_of_a_folder_is_one_sentence_and_no_file() {
             |it| it.config["vocab_size"] = json!(4),
             "token \"<|end|>\" the id 4, but config.json has 4",
         ),
+    ];
+    each_is_one_sentence_and_no_file(&faults).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_converted_is_one_sentence_and_no_file() {
+    let faults: [(Spoil, &str); 8] = [
         (
             |it| it.config["quantization_config"] = json!({"bits": 4}),
             "quantised already",
@@ -238,14 +257,7 @@ async fn every_fault_of_a_folder_is_one_sentence_and_no_file() {
             "tensor blk.0.ffn_up.weight: row 7 holds a weight that is not finite",
         ),
     ];
-    for (spoil, expected) in faults {
-        let ground = Ground::new();
-        let mut folder = Folder::new();
-        spoil(&mut folder);
-        folder.write(&ground.path("model"));
-        let sentence = refusal(&ground, &[]).await;
-        assert!(sentence.contains(expected), "{sentence}");
-    }
+    each_is_one_sentence_and_no_file(&faults).await;
 }
 
 #[tokio::test]
