@@ -140,10 +140,8 @@ impl Source {
             (Kind::File(gguf), Tensor::File(tensor)) => {
                 let bytes = gguf.bytes(tensor);
                 out.copy_from_slice(&bytes[rows.start * row_bytes..rows.end * row_bytes]);
-                if rows.end * row_bytes == bytes.len() {
-                    // What was read is not needed again; where memory is short the system takes it anyway.
-                    let _ = bytes.release();
-                }
+                // What was read is not needed again; where memory is short the system takes it anyway.
+                let _ = bytes.release();
                 Ok(())
             }
             _ => Ok(()),

@@ -18,7 +18,10 @@ import hf_folders
 
 REFERENCE = Path(__file__).parents[1] / "data" / "quantize" / "llama_cpp.json"
 KEPT = json.loads(REFERENCE.read_text())
-RUNS = [(name, mix) for name, kept in KEPT.items() for mix in kept["mixes"]]
+# All of the deep one; of the narrow one, whose rows ask for smaller blocks, those that show it.
+OF_NARROW = ["Q8_0", "Q2_K", "Q3_K_L", "Q4_K_M", "Q4_K_M with importance", "Q5_K_S", "Q6_K"]
+RUNS = [(name, mix) for name, kept in KEPT.items() for mix in kept["mixes"]
+        if name != "narrow_mistral" or mix in OF_NARROW]
 
 
 @pytest.fixture(scope="module")
