@@ -55,7 +55,7 @@ async def drive(server, model, mode):
         assert model in [one["id"] for one in listed["models"]]
         assert (await call("pull_model", model=model))["path"].endswith(".gguf")
         info = await call("model_info", model=model)
-        assert info["file"]["requirements"][0]["fits"]
+        assert info["requirements"][0]["fits"]
         await call("unload_model", model=model)
         told.clear()
         assert (await call("load_model", model=model, keep_alive="10m"))["context"] > 0
@@ -70,7 +70,7 @@ async def drive(server, model, mode):
             await client.call_tool("load_model", {"modle": model})
         assert malformed.value.error.code == -32602
         resources = (await client.list_resources()).resources
-        read = await client.read_resource(resources[-1].uri)
+        read = await client.read_resource(next(one.uri for one in resources if one.name == model))
         assert json.loads(read.contents[0].text)["id"] == model
 
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::events::Messages;
-use super::lines::{Line, Output};
+use super::lines::{Line, Message, Output};
 use super::upstream::{self, Refusal, Unsent, Upstream, error};
 use crate::cli::running::Running;
 
@@ -24,7 +24,7 @@ pub(super) struct Bridge {
     upstream: Upstream,
     output: Output,
     /// What opened the session, to open another one.
-    opening: Option<Value>,
+    opening: Option<Message>,
     requests: JoinSet<()>,
     /// Requests that belong to no session, by id: to cancel one is to leave it.
     alone: HashMap<String, AbortHandle>,
@@ -54,7 +54,7 @@ impl Bridge {
     }
 
     /// Takes a line. Gives the message back where whoever should answer has gone.
-    pub(super) async fn take(&mut self, line: Line) -> Option<Value> {
+    pub(super) async fn take(&mut self, line: Line) -> Option<Message> {
         let message = match read(line) {
             Ok(message) => message,
             Err(refusal) => {
@@ -73,7 +73,7 @@ impl Bridge {
     }
 
     /// Takes a message once more; if that fails too, it is answered with the reason.
-    pub(super) async fn retake(&mut self, message: Value) {
+    pub(super) async fn retake(&mut self, message: Message) {
         match self.pass(&message).await {
             Ok(()) => {}
             Err(Unsent::Gone) => self.refuse(&message, &Refusal::new(GONE)).await,
@@ -91,7 +91,7 @@ impl Bridge {
         // What fails here fails again with the next message, and is told then.
         if self.open(&opening).await.is_ok() {
             let told = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-            let _ = self.upstream.post(&told).send().await;
+            let _ = self.upstream.post(&told.into()).send().await;
         }
     }
 
@@ -104,20 +104,17 @@ impl Bridge {
         self.upstream.end().await;
     }
 
-    async fn pass(&mut self, message: &Value) -> Result<(), Unsent> {
+    async fn pass(&mut self, message: &Message) -> Result<(), Unsent> {
         while self.requests.try_join_next().is_some() {}
         self.alone.retain(|_, request| !request.is_finished());
-        let id = message
-            .get("id")
-            .filter(|_| message.get("method").is_some());
-        let Some(id) = id.cloned() else {
+        let Some(id) = request_id(message).cloned() else {
             return self.notify(message).await;
         };
         if self.requests.len() >= REQUESTS_MOST {
             let text = format!("{REQUESTS_MOST} requests are being answered already");
             return Err(Unsent::Refused(Refusal::new(text)));
         }
-        if message["method"] == "initialize" {
+        if message.value["method"] == "initialize" {
             let answer = self.open(message).await?;
             self.opening = Some(message.clone());
             self.output.write(&answer).await;
@@ -125,7 +122,7 @@ impl Bridge {
         }
         let post = self.upstream.post(message);
         let output = self.output.clone();
-        if upstream::own_version(message).is_none() {
+        if upstream::own_version(&message.value).is_none() {
             // In a session order counts: it has to be there before what comes next.
             let answer = post.send().await?;
             self.requests.spawn(pass_back(id, answer, output));
@@ -148,18 +145,18 @@ impl Bridge {
     }
 
     /// Opens a session. The answer is the server's.
-    async fn open(&mut self, message: &Value) -> Result<Value, Unsent> {
+    async fn open(&mut self, message: &Message) -> Result<Message, Unsent> {
         let answer = self.upstream.post(message).send().await?;
         let session = upstream::session(&answer);
-        let answer = upstream::answer_to(&message["id"], answer).await;
+        let answer = upstream::answer_to(&message.value["id"], answer).await;
         let answer = answer.ok_or(Unsent::Gone)?;
-        self.upstream.agree(session, &answer);
+        self.upstream.agree(session, &answer.value);
         Ok(answer)
     }
 
-    async fn notify(&mut self, message: &Value) -> Result<(), Unsent> {
-        if message["method"] == "notifications/cancelled" {
-            let id = message["params"]["requestId"].to_string();
+    async fn notify(&mut self, message: &Message) -> Result<(), Unsent> {
+        if message.value["method"] == "notifications/cancelled" {
+            let id = message.value["params"]["requestId"].to_string();
             if let Some(request) = self.alone.remove(&id) {
                 request.abort();
                 return Ok(());
@@ -169,9 +166,8 @@ impl Bridge {
     }
 
     /// Says why a message was not passed on. A notification has no answer.
-    async fn refuse(&self, message: &Value, refusal: &Refusal) {
-        let is_asked = message.get("method").is_some();
-        if let Some(id) = message.get("id").filter(|_| is_asked) {
+    async fn refuse(&self, message: &Message, refusal: &Refusal) {
+        if let Some(id) = request_id(message) {
             self.output.write(&refusal.answer(id)).await;
         } else {
             tracing::warn!(reason = %refusal, "a notification was not passed on");
@@ -186,26 +182,34 @@ async fn pass_back(id: Value, answer: Response, output: Output) {
     let mut messages = Messages::of(answer);
     while let Some(message) = messages.next().await {
         output.write(&message).await;
-        if upstream::is_answer_to(&id, &message) {
+        if upstream::is_answer_to(&id, &message.value) {
             return;
         }
     }
     output.write(&Refusal::new(GONE).answer(&id)).await;
 }
 
+/// The id of a request; of a notification or an answer there is none.
+fn request_id(message: &Message) -> Option<&Value> {
+    let message = &message.value;
+    message
+        .get("id")
+        .filter(|_| message.get("method").is_some())
+}
+
 /// The message of a line.
 ///
 /// Errors: what is answered to a line that holds none.
-fn read(line: Line) -> Result<Value, Value> {
+fn read(line: Line) -> Result<Message, Message> {
     let Line::Whole(line) = line else {
         let text = "the line is longer than a message may be";
         return Err(error(None, INVALID_REQUEST, text));
     };
-    let message: Value = serde_json::from_slice(&line).map_err(|problem| {
+    let message = Message::read(&line).map_err(|problem| {
         let text = format!("the line is not valid JSON: {problem}");
         error(None, PARSE_ERROR, &text)
     })?;
-    if message.is_object() {
+    if message.value.is_object() {
         return Ok(message);
     }
     let text = "a line must hold one JSON-RPC message, an object";

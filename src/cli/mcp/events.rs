@@ -1,8 +1,8 @@
 //! The messages of an answer: one as JSON, or several as server-sent events.
 
 use reqwest::{Response, header};
-use serde_json::Value;
 
+use super::lines::Message;
 use crate::cli::running::Lines;
 
 /// The messages of one answer.
@@ -24,16 +24,16 @@ impl Messages {
     }
 
     /// The next one; `None` at the end, also where the connection broke.
-    pub(super) async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Message> {
         match self {
             Self::One(answer) => {
                 let bytes = answer.take()?.bytes().await.ok()?;
-                serde_json::from_slice(&bytes).ok()
+                Message::read(&bytes).ok()
             }
             Self::Stream(lines) => loop {
                 let data = event(lines).await?;
                 // An event without data is there to begin the stream.
-                if let Ok(message) = serde_json::from_slice(&data) {
+                if let Ok(message) = Message::read(&data) {
                     return Some(message);
                 }
             },

@@ -10,6 +10,38 @@ use tokio_util::sync::CancellationToken;
 /// Bytes of one message; the largest that makes sense has a few hundred.
 const LINE_MOST: usize = 4 << 20;
 
+/// A message, and the text it came as: that is passed on, to the digit.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) value: Value,
+    text: String,
+}
+
+impl Message {
+    /// Reads one.
+    ///
+    /// Errors: it is no JSON.
+    pub(super) fn read(bytes: &[u8]) -> serde_json::Result<Self> {
+        let value: Value = serde_json::from_slice(bytes)?;
+        // Only white space can be a line's end there.
+        let text = std::str::from_utf8(bytes).ok().map(str::trim);
+        let text = text.filter(|text| !text.contains(['\n', '\r']));
+        let text = text.map_or_else(|| value.to_string(), ToOwned::to_owned);
+        Ok(Self { value, text })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<Value> for Message {
+    fn from(value: Value) -> Self {
+        let text = value.to_string();
+        Self { value, text }
+    }
+}
+
 /// A line of input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -83,8 +115,8 @@ impl Output {
     }
 
     /// Writes a message.
-    pub(super) async fn write(&self, message: &Value) {
-        let line = format!("{message}\n");
+    pub(super) async fn write(&self, message: &Message) {
+        let line = format!("{}\n", message.text);
         let mut writer = self.writer.lock().await;
         let written = async {
             writer.write_all(line.as_bytes()).await?;
@@ -104,6 +136,20 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_passed_on_to_the_digit_and_on_one_line() {
+        for (text, line) in [
+            (
+                " {\"a\":0.30000000000000004441}\r",
+                "{\"a\":0.30000000000000004441}",
+            ),
+            ("{\"a\":\n1}", "{\"a\":1}"),
+        ] {
+            assert_eq!(Message::read(text.as_bytes()).unwrap().text(), line);
+        }
+        assert!(Message::read(b"{").is_err() && Message::read(b"\xff").is_err());
+    }
 
     #[tokio::test]
     async fn lines_are_whole_or_too_long_and_the_next_one_is_read_all_the_same() {

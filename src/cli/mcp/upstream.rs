@@ -6,6 +6,7 @@ use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::events::Messages;
+use super::lines::Message;
 use crate::cli::running::Running;
 
 const INTERNAL_ERROR: i64 = -32603;
@@ -41,7 +42,7 @@ impl Refusal {
     }
 
     /// It, as the answer to the request with this id.
-    pub(super) fn answer(&self, id: &Value) -> Value {
+    pub(super) fn answer(&self, id: &Value) -> Message {
         error(Some(id), self.code, &self.text)
     }
 }
@@ -76,12 +77,14 @@ impl Upstream {
     }
 
     /// A message, ready to be sent.
-    pub(super) fn post(&self, message: &Value) -> Post {
+    pub(super) fn post(&self, message: &Message) -> Post {
         let mut request = self
             .running
             .request(Method::POST, PATH)
             .header(header::ACCEPT, "application/json, text/event-stream")
-            .json(message);
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(message.text().to_owned());
+        let message = &message.value;
         if let Some(version) = own_version(message) {
             request = request.header(VERSION, version);
             for (name, value) in named(message) {
@@ -150,11 +153,11 @@ pub(super) fn session(answer: &Response) -> Option<String> {
 }
 
 /// The answer to the request with this id among the messages.
-pub(super) async fn answer_to(id: &Value, answer: Response) -> Option<Value> {
+pub(super) async fn answer_to(id: &Value, answer: Response) -> Option<Message> {
     let mut messages = Messages::of(answer);
     loop {
         let message = messages.next().await?;
-        if is_answer_to(id, &message) {
+        if is_answer_to(id, &message.value) {
             return Some(message);
         }
     }
@@ -181,10 +184,10 @@ fn named(message: &Value) -> Vec<(&'static str, &str)> {
 }
 
 /// An error as the answer to a request.
-pub(super) fn error(id: Option<&Value>, code: i64, text: &str) -> Value {
+pub(super) fn error(id: Option<&Value>, code: i64, text: &str) -> Message {
     let mut message = json!({"jsonrpc": "2.0", "error": {"code": code, "message": text}});
     if let Some(id) = id {
         message["id"] = id.clone();
     }
-    message
+    message.into()
 }

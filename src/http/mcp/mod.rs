@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
@@ -66,7 +66,12 @@ pub(super) async fn answer(State(state): State<AppState>, request: Request) -> R
     let method = request.method().clone();
     if method != Method::POST {
         let answer = mcp.service.handle(request).await.map(Body::new);
-        return errors::in_our_words(until(answer, state.draining.clone()), &method);
+        let mut answer = until(answer, state.draining.clone());
+        if method == Method::DELETE && answer.status() == StatusCode::ACCEPTED {
+            // It has ended by now: clients take a 202 for trouble.
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+        }
+        return errors::in_our_words(answer, &method);
     }
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);

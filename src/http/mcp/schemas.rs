@@ -172,6 +172,15 @@ fn unloaded() -> Arc<JsonObject> {
 }
 
 fn described() -> Arc<JsonObject> {
+    let requirement = json!({
+        "type": "object",
+        "properties": {
+            "context": {"type": "integer", "description": "Tokens"},
+            "memory": bytes(),
+            "fits": {"type": "boolean", "description": "Whether all models may hold so much"},
+        },
+        "required": ["context", "memory", "fits"],
+    });
     object(json!({
         "type": "object",
         "properties": {
@@ -181,7 +190,12 @@ fn described() -> Arc<JsonObject> {
             "license": {"type": ["string", "null"]},
             "file": {
                 "type": ["object", "null"],
-                "description": "What it is and what it asks of this machine; null where it is not here yet",
+                "description": "What it is; null where it is not here yet",
+            },
+            "requirements": {
+                "type": "array",
+                "items": requirement,
+                "description": "The memory it asks for, by context and form of its cache",
             },
             "state": state(),
         },

@@ -23,6 +23,8 @@ seen.tools = (await client.listTools()).tools.map((tool) => tool.name);
 seen.list = (await call("list_models")).structuredContent;
 seen.pull = (await call("pull_model", { model })).structuredContent;
 seen.info = (await call("model_info", { model })).structuredContent;
+// Others may have loaded it: of a loaded model there is no progress.
+await call("unload_model", { model });
 seen.load = (await call("load_model", { model, keep_alive: "10m" }, {
   onprogress: (step) => seen.progress.push(step.progress),
 })).structuredContent;

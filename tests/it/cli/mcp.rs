@@ -92,7 +92,7 @@ fn call(name: &str, arguments: &Value) -> Value {
     })
 }
 
-fn at(ground: &Ground, address: impl ToString) -> Command {
+fn at(ground: &Ground, address: &impl ToString) -> Command {
     let mut command = ground.command(&["mcp"]);
     command.env("INGLE_LISTEN", address.to_string());
     command
@@ -109,13 +109,13 @@ async fn beside_a_running_server_its_models_are_the_clients() {
     let ground = Ground::new();
     ground.write("keys", "alpha\n");
     let serving = ground.serve(&["tiny.gguf", "--api-key-file", "keys"]).await;
-    let mut refused = Client::start(at(&ground, serving.address));
+    let mut refused = Client::start(at(&ground, &serving.address));
     let answer = refused.ask(&opening()).await;
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains("API key"), "{answer}");
     assert_eq!(refused.ended().await, Some(0));
 
-    let mut command = at(&ground, serving.address);
+    let mut command = at(&ground, &serving.address);
     command.env("INGLE_API_KEY", "alpha");
     let mut client = Client::opened(command).await;
     let loaded = client.tool("load_model", &json!({"model": "tiny"})).await;

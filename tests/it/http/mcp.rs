@@ -167,7 +167,7 @@ async fn tools_say_what_they_take_and_do_it() {
         (&info["id"], &info["state"]),
         (&json!("tiny"), &json!("absent"))
     );
-    assert_eq!(info["file"]["requirements"][0]["fits"], true);
+    assert_eq!(info["requirements"][0]["fits"], true);
     let pulled = client.tool("pull_model", &tiny).await;
     assert!(
         pulled["path"].as_str().unwrap().ends_with("tiny.gguf"),
@@ -248,6 +248,12 @@ async fn what_a_tool_cannot_do_is_told_its_caller_and_what_is_no_call_the_progra
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(part), "{tool} {arguments}: {message}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_method_that_is_unknown_or_asked_in_another_shape_is_an_error_of_the_protocol() {
+    let served = Served::usual().await;
+    let client = Client::open(&served).await;
     for (method, params, code) in [
         ("tools/call", json!({}), -32602),
         ("tools/list", json!({"cursor": "x"}), -32602),

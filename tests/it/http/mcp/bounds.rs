@@ -142,7 +142,7 @@ async fn a_session_is_known_until_it_is_ended() {
     stream.write_all(head("GET").as_bytes()).await.unwrap();
     wire::read_to(&mut stream, "text/event-stream").await;
     let ended = wire::exchange(served.address, &head("DELETE")).await;
-    assert!((200..300).contains(&ended.status), "{ended:?}");
+    assert_eq!((ended.status, &*ended.body), (204, ""));
     wire::rest(&mut stream).await.unwrap();
     let reply = wire::exchange(served.address, &post(&list, &client.headers)).await;
     assert_eq!(
@@ -166,4 +166,18 @@ async fn sessions_that_nobody_ends_do_not_add_up() {
     let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"});
     assert_eq!(first.send(&list).await.status, 404);
     assert_eq!(used.send(&list).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_nobody_waits_on_does_not_hold_up_the_end() {
+    let served = Served::usual().await;
+    let client = Client::open(&served).await;
+    let headers = &client.headers;
+    let head = format!("GET /mcp HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    wire::read_to(&mut stream, "text/event-stream").await;
+    served.stop.cancel();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), served.running).await;
+    assert_eq!(ended.expect("long before the drain is over").unwrap(), 0);
 }
