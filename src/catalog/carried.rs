@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::address::Address;
 use super::bundle::FromCatalogue;
 use super::checked::{Id, TemplateName};
 use super::disk;
@@ -20,8 +21,8 @@ fn template_name(id: &str) -> String {
     format!("{id}.jinja")
 }
 
-/// A manifest's text as it goes into a bundle: without sources that are files of this machine, and
-/// with the template under the model's own name.
+/// A manifest's text as it goes into a bundle: without sources that are files of this machine and
+/// without passwords and signatures in addresses, and with the template under the model's own name.
 ///
 /// Errors: one clause.
 pub(super) fn outgoing(id: &str, text: &str) -> Result<String, String> {
@@ -30,12 +31,29 @@ pub(super) fn outgoing(id: &str, text: &str) -> Result<String, String> {
     let mut table: toml::Table = toml::from_str(text).map_err(|error| unreadable(&error))?;
     if let Some(sources) = table.get_mut("sources").and_then(toml::Value::as_array_mut) {
         sources.retain(|source| source.get("file").is_none());
+        for source in sources
+            .iter_mut()
+            .filter_map(|source| source.get_mut("url"))
+        {
+            hide_secrets(source);
+            let files = source.get_mut("files").and_then(toml::Value::as_array_mut);
+            files.into_iter().flatten().for_each(hide_secrets);
+        }
     }
     let text = table.get_mut("text").and_then(toml::Value::as_table_mut);
     if let Some(template) = text.and_then(|text| text.get_mut("template")) {
         *template = template_name(id).into();
     }
     toml::to_string(&table).map_err(|error| unreadable(&error))
+}
+
+/// Shortens the address of a file to what may be shown of it. It names the same file then.
+fn hide_secrets(file: &mut toml::Value) {
+    if let Some(toml::Value::String(url)) = file.get_mut("url")
+        && let Ok(address) = Address::new(url)
+    {
+        *url = address.to_string();
+    }
 }
 
 /// The places a model may come from, by the manifest a bundle brought.

@@ -172,6 +172,43 @@ fn a_model_of_the_catalogue_counts_as_fetched_from_its_source() {
 }
 
 #[test]
+fn what_an_address_hides_stays_at_home() {
+    let (from, to) = (House::new(), House::new());
+    let (sha256, url) = (
+        sha256(WEIGHTS),
+        "https://me:canary1@x.example/q/c.gguf?sign=canary2",
+    );
+    let manifest = format!(
+        "id = \"tiny\" # canary3\n[[sources]]\nurl.url = \"{url}\"\nurl.sha256 = \"{sha256}\"\n\
+         [[sources]]\nurl.files = [{{ url = \"{url}\", sha256 = \"{sha256}\", name = \"t.gguf\" }}]\n"
+    );
+    from.write("catalogue/tiny.toml", manifest.as_bytes());
+    let catalog = from.catalog();
+    let source = &catalog.find("tiny").unwrap().sources[0];
+    let receipt = format!(
+        "source = \"{source}\"\n[[file]]\nname = \"tiny.gguf\"\nsha256 = \"{sha256}\"\n\
+         size_bytes = {}\n",
+        WEIGHTS.len()
+    );
+    from.write("home/models/tiny/receipt.toml", receipt.as_bytes());
+    from.write("home/models/tiny/tiny.gguf", WEIGHTS);
+    let bundle = from.pack(&["tiny"], &[]).unwrap();
+    let text = fs::read(&bundle).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    assert!(
+        text.contains("https://x.example/q/c.gguf") && !text.contains("canary"),
+        "{text}"
+    );
+    to.install(&bundle).unwrap();
+    let catalog = to.catalog();
+    assert!(
+        to.store()
+            .installed(catalog.find("tiny").unwrap())
+            .is_some()
+    );
+}
+
+#[test]
 fn the_same_content_is_the_same_archive() {
     let (one, other) = (House::with_tiny(), House::with_tiny());
     let pack = |house: &House, models: &[&str]| {
