@@ -13,9 +13,10 @@ test: fixtures
 fixtures:
 	$(PYTHON) tests/fixtures.py $(TARGET)/fixtures
 
-# Other people's clients and llama.cpp itself, against the binary `cargo test` has built.
+# Other people's clients and llama.cpp itself, against the binary `cargo test` has built: built by itself it would
+# have other features of what it depends on, and all of that would be compiled once more.
 clients: $(TARGET)/clients/.ready $(TARGET)/mcp-clients/.ready
-	$(CARGO) build --locked --bin ingle
+	$(CARGO) test --workspace --locked --no-run --quiet
 	$(TARGET)/clients/bin/python -m pytest -q tests/clients --ingle $(TARGET)/debug/ingle --model-files $(TARGET)/fixtures --node-clients $(TARGET)/mcp-clients
 
 $(TARGET)/clients/.ready: tests/clients/requirements.txt
