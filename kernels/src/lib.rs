@@ -15,6 +15,7 @@ mod elementary;
 pub mod encode;
 mod error;
 mod half_floats;
+pub mod heap;
 pub mod isa;
 pub mod limits;
 pub mod matmul;

@@ -110,7 +110,10 @@ impl Actor {
     /// Frees a model nobody holds. Its engine's thread is joined off the actor.
     fn unload(&mut self, model: ModelId) {
         let instance = self.instances.remove(&model);
-        let work = tokio::task::spawn_blocking(move || drop(instance));
+        let work = tokio::task::spawn_blocking(move || {
+            drop(instance);
+            ingle_kernels::heap::return_free_pages();
+        });
         self.leaving.insert(model.clone());
         self.tasks.spawn(async move {
             // Whether or not the engine ended well, its memory is given up.

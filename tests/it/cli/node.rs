@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Ground, Serving, ended};
+use crate::gguf_file::TinyLlama;
 
 /// Asks the server of `serving`.
 async fn ask(ground: &Ground, serving: &Serving, arguments: &[&str]) -> super::Ended {
@@ -103,4 +104,43 @@ async fn what_cannot_be_asked_is_one_sentence() {
     let wrong = ask(&ground, &serving, &["load", "tiny", "--keep-alive", "soon"]).await;
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("\"soon\" is no time"), "{wrong:?}");
+}
+
+/// What the server has in memory. Units: bytes.
+#[cfg(target_os = "linux")]
+fn resident_bytes(serving: &Serving) -> u64 {
+    let id = serving.child.id().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kib.parse::<u64>().unwrap() * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_of_models_that_left_is_the_systems_again() {
+    let ground = Ground::new();
+    // 17 MB of cache a layer: as large as a heap likes to keep.
+    let long = TinyLlama {
+        context_length: 65_536,
+        ..TinyLlama::default()
+    };
+    long.write(&ground.path("long.gguf"));
+    let mut command = ground.command(&["serve", "long.gguf"]);
+    command
+        .env("INGLE_PREALLOCATE", "true")
+        .env("INGLE_CTX", "65536");
+    let serving = super::serving(command).await;
+    let mut left = Vec::new();
+    for _ in 0..6 {
+        let load = ask(&ground, &serving, &["load", "long"]).await;
+        assert_eq!(load.code, Some(0), "{load:?}");
+        let held = resident_bytes(&serving);
+        let unload = ask(&ground, &serving, &["unload", "long"]).await;
+        assert_eq!(unload.code, Some(0), "{unload:?}");
+        left.push(resident_bytes(&serving));
+        assert!(held > left[0] + (30 << 20), "the cache was not there");
+    }
+    let more = left[5].saturating_sub(left[0]);
+    assert!(more < 8 << 20, "{left:?}");
 }

@@ -410,3 +410,39 @@ async fn whoever_wants_no_lines_gets_the_end_alone() {
         ModelState::Ready { n_leases: 0 }
     ));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_model_will_ask_for_is_told_before_its_file_is_here() {
+    let served = node(230).await;
+    // Layers, heads of keys and values, values in a head, trained context, bytes of weights.
+    let known: [(&str, [u64; 5]); 5] = [
+        ("llama3", [32, 8, 128, 8192, 4_912_898_048]),
+        ("mistral", [32, 8, 128, 32_768, 4_372_054_016]),
+        ("codellama-7b", [32, 32, 128, 16_384, 4_080_353_792]),
+        ("codellama-13b", [40, 40, 128, 16_384, 7_865_324_160]),
+        ("smollm2", [30, 3, 64, 8192, 96_576_768]),
+    ];
+    for (name, [n_layers, n_kv_heads, head_dim, trained, weights]) in known {
+        let model = served.get(&format!("/api/models/{name}")).await.json();
+        assert_eq!(model["file"], Value::Null, "{name}");
+        for n_ctx in [2048, 8192, 32_768, trained] {
+            // Half precision, or a byte a value and a scale a token and head.
+            for (kv_type, token_bytes) in [("f16", 2 * head_dim), ("int8", head_dim + 4)] {
+                let mut told = model["requirements"].as_array().unwrap().iter();
+                let told = told.find(|one| one["context"] == n_ctx && one["kv_type"] == kv_type);
+                let Some(told) = told else {
+                    assert!(n_ctx > trained, "{name} {n_ctx} {kv_type}");
+                    continue;
+                };
+                let bytes = |part: &str| told[part]["host_bytes"].as_u64().unwrap();
+                let cache = 2 * n_layers * n_kv_heads * token_bytes * n_ctx;
+                assert_eq!(bytes("kv_cache"), cache, "{name} {n_ctx} {kv_type}");
+                assert_eq!(bytes("weights"), weights, "{name}");
+                let sum = weights + cache + bytes("workspace");
+                assert_eq!(bytes("memory"), sum, "{name}");
+                // A node for tiny models says that these do not fit.
+                assert_eq!(told["fits"], false, "{name}");
+            }
+        }
+    }
+}
