@@ -1,11 +1,97 @@
 //! Leaving the machine is a permit: who has none cannot do it, and `--offline` issues none.
 
+use std::fmt;
+use std::str::FromStr;
+
 /// Why no permit was issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The program was told to stay on this machine.
     #[error("nothing is fetched in offline mode: leave --offline (INGLE_OFFLINE) out to allow it")]
     Offline,
+    /// The program was told to stay on this machine, and this would have left it with a prompt.
+    #[error("no provider is asked in offline mode")]
+    ProviderOffline,
+    /// The request may not go there.
+    #[error("a {privacy} request may not go to {provider}")]
+    Private {
+        /// What the request is.
+        privacy: Privacy,
+        /// Where it would have gone.
+        provider: String,
+    },
+}
+
+/// How far a prompt may go; later ones are stricter, and only that way may a request's class be moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Privacy {
+    /// To any provider.
+    #[default]
+    Any,
+    /// To those that keep nothing (zero data retention).
+    ZdrOnly,
+    /// To no machine that is not ours.
+    LocalOnly,
+}
+
+impl Privacy {
+    /// The names, from the widest on.
+    pub const NAMES: [&'static str; 3] = ["any", "zdr_only", "local_only"];
+
+    /// The stricter of both.
+    #[must_use]
+    pub fn tightened(self, by: Self) -> Self {
+        self.max(by)
+    }
+
+    /// Its name in configurations, requests and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::ZdrOnly => "zdr_only",
+            Self::LocalOnly => "local_only",
+        }
+    }
+}
+
+impl fmt::Display for Privacy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A text that names no privacy class.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no privacy class: there are any, zdr_only and local_only")]
+pub struct NoPrivacy {
+    /// What was read.
+    pub text: String,
+}
+
+impl FromStr for Privacy {
+    type Err = NoPrivacy;
+
+    fn from_str(text: &str) -> Result<Self, NoPrivacy> {
+        match text {
+            "any" => Ok(Self::Any),
+            "zdr_only" => Ok(Self::ZdrOnly),
+            "local_only" => Ok(Self::LocalOnly),
+            _ => Err(NoPrivacy {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+/// What a provider does with what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// It is ours: the configuration lists its host among `local_hosts`.
+    Ours,
+    /// It keeps nothing, or is asked with every request not to and refuses where it would.
+    Nothing,
+    /// It may keep what it is told.
+    Maybe,
 }
 
 /// What may leave this machine. There is one, made from the configuration.
@@ -30,11 +116,60 @@ impl Egress {
         }
         Ok(ModelFetch(()))
     }
+
+    /// The permit to send one request of class `privacy`, once, to `provider`. Every attempt asks anew.
+    ///
+    /// # Errors
+    /// [`Error::ProviderOffline`], [`Error::Private`].
+    pub fn provider(
+        self,
+        privacy: Privacy,
+        provider: &str,
+        keeping: Keeping,
+    ) -> Result<ProviderPermit, Error> {
+        if self.offline {
+            return Err(Error::ProviderOffline);
+        }
+        let allowed = match privacy {
+            Privacy::Any => true,
+            Privacy::ZdrOnly => keeping != Keeping::Maybe,
+            Privacy::LocalOnly => keeping == Keeping::Ours,
+        };
+        if !allowed {
+            return Err(Error::Private {
+                privacy,
+                provider: provider.to_owned(),
+            });
+        }
+        Ok(ProviderPermit {
+            privacy,
+            provider: provider.to_owned(),
+        })
+    }
 }
 
 /// The permit to fetch model files from where the catalogue says. Only [`Egress`] makes one.
 #[derive(Clone, Debug)]
 pub struct ModelFetch(());
+
+/// The permit to send one request to one provider, once: it cannot be copied. Only [`Egress`] makes one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ProviderPermit {
+    privacy: Privacy,
+    provider: String,
+}
+
+impl ProviderPermit {
+    /// How far the request may go.
+    pub fn privacy(&self) -> Privacy {
+        self.privacy
+    }
+
+    /// To whom.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -42,7 +177,34 @@ mod tests {
 
     #[test]
     fn offline_issues_no_permit() {
-        assert_eq!(Egress::new(true).model_fetch().err(), Some(Error::Offline));
+        let offline = Egress::new(true);
+        assert_eq!(offline.model_fetch().err(), Some(Error::Offline));
         assert!(Egress::new(false).model_fetch().is_ok());
+        let refused = offline.provider(Privacy::Any, "openai", Keeping::Ours);
+        assert_eq!(refused, Err(Error::ProviderOffline));
+    }
+
+    #[test]
+    fn a_stricter_class_goes_to_fewer() {
+        let egress = Egress::new(false);
+        let allowed = |privacy| {
+            [Keeping::Ours, Keeping::Nothing, Keeping::Maybe]
+                .map(|keeping| egress.provider(privacy, "p", keeping).is_ok())
+        };
+        assert_eq!(allowed(Privacy::Any), [true, true, true]);
+        assert_eq!(allowed(Privacy::ZdrOnly), [true, true, false]);
+        assert_eq!(allowed(Privacy::LocalOnly), [true, false, false]);
+    }
+
+    #[test]
+    fn a_class_only_tightens() {
+        let classes = [Privacy::Any, Privacy::ZdrOnly, Privacy::LocalOnly];
+        for a in classes {
+            for b in classes {
+                let both = a.tightened(b);
+                assert!(both >= a && both >= b);
+                assert_eq!(a.name().parse(), Ok(a));
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod gguf;
 pub mod http;
 pub mod keep_alive;
 pub mod model;
+pub mod money;
 pub mod pool;
 pub mod telemetry;
 pub mod text;

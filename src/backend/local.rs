@@ -52,6 +52,7 @@ impl LocalBackend {
         request: &ChatRequest,
         deadline: Deadline,
     ) -> Result<ChatStream, BackendError> {
+        refuse_what_is_not_built(request)?;
         let stop =
             StopMatcher::new(request.stop.clone()).map_err(|error| invalid("stop", &error))?;
         let wish = Wish {
@@ -78,7 +79,7 @@ impl LocalBackend {
         let answer = Answer {
             usage: Usage {
                 prompt_tokens: n_prompt_tokens,
-                completion_tokens: 0,
+                ..Usage::default()
             },
             ready: VecDeque::new(),
             begin_by: deadline,
@@ -93,6 +94,16 @@ impl LocalBackend {
             Some((item, answer))
         })))
     }
+}
+
+/// What no model here understands yet; a provider may.
+fn refuse_what_is_not_built(request: &ChatRequest) -> Result<(), BackendError> {
+    let not_built = request.not_of_text();
+    not_built.first().map_or(Ok(()), |param| {
+        let kind = BackendErrorKind::InvalidRequest { param };
+        let message = format!("{param} is not supported yet by the models of this machine");
+        Err(BackendError::new(kind, message))
+    })
 }
 
 /// The model, which has to be one that writes.

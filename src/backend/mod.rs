@@ -63,12 +63,92 @@ pub enum BackendErrorKind {
     ShuttingDown,
     /// The engine failed while it answered.
     Failed,
+    /// A provider failed.
+    Provider(ProviderFault),
+}
+
+/// The ways in which a provider fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderFault {
+    /// Its name does not resolve, nobody listens, or its certificate is not trusted.
+    Unreachable,
+    /// It does not know our key, or not for this.
+    Unauthorized,
+    /// Our credit or quota with it is used up: asking again does not help.
+    NoCredit,
+    /// It refuses this content by its rules.
+    Refused,
+    /// It has no such model, or none that meets what was asked for.
+    NoSuchModel,
+    /// It asks us to come back later.
+    RateLimited {
+        /// When, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// It fails by itself: overloaded, down, an error of its own.
+    Unavailable {
+        /// When to ask again, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// It does not like the request, which another would hardly like better.
+    Rejected,
+    /// What it answered is no answer.
+    Garbled,
+    /// It fell silent, or was too slow.
+    Stalled,
+    /// The answer broke off after it had begun.
+    BrokeOff,
+}
+
+impl ProviderFault {
+    /// Its name in decisions, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::NoCredit => "no_credit",
+            Self::Refused => "refused",
+            Self::NoSuchModel => "no_such_model",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Rejected => "rejected",
+            Self::Garbled => "garbled",
+            Self::Stalled => "stalled",
+            Self::BrokeOff => "broke_off",
+        }
+    }
+
+    /// Whether the same question to the same model may be answered a moment later.
+    pub fn may_retry(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable
+                | Self::RateLimited { .. }
+                | Self::Unavailable { .. }
+                | Self::Garbled
+                | Self::Stalled
+                | Self::BrokeOff
+        )
+    }
+
+    /// When the provider wants to be asked again.
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after } => retry_after,
+            _ => None,
+        }
+    }
 }
 
 impl BackendErrorKind {
     /// Whether another backend may be asked instead: the one rule the router reads.
     pub fn may_escalate(&self) -> bool {
-        !matches!(self, Self::UnknownModel | Self::InvalidRequest { .. })
+        !matches!(
+            self,
+            Self::UnknownModel
+                | Self::InvalidRequest { .. }
+                | Self::Provider(ProviderFault::Rejected)
+        )
     }
 }
 

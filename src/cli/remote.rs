@@ -171,6 +171,7 @@ impl Reader {
             let usage = Usage {
                 prompt_tokens: count("prompt_tokens"),
                 completion_tokens: count("completion_tokens"),
+                ..Usage::default()
             };
             return Some(Ok(ChatDelta::Finished { reason, usage }));
         }

@@ -116,7 +116,7 @@ fn piped_prompt() -> anyhow::Result<Option<String>> {
 impl RunArgs {
     fn sampling(&self) -> Sampling {
         Sampling {
-            temperature: self.temperature,
+            temperature: Some(self.temperature),
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,

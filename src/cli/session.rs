@@ -12,7 +12,7 @@ use super::load_bar;
 use super::remote::Remote;
 use crate::backend::ChatStream;
 use crate::backend::local::LocalBackend;
-use crate::chat::{ChatDelta, ChatRequest, Message, Role, Sampling, Usage};
+use crate::chat::{ChatDelta, ChatRequest, Message, Role, Usage};
 use crate::config::Config;
 
 /// Whoever answers.
@@ -53,14 +53,7 @@ impl Session {
         };
         Ok(Self {
             talker,
-            request: ChatRequest {
-                model,
-                messages: Vec::new(),
-                sampling: Sampling::default(),
-                max_new_tokens: None,
-                stop: Vec::new(),
-                keep_alive: None,
-            },
+            request: ChatRequest::new(model, Vec::new()),
             verbose,
         })
     }
@@ -109,6 +102,8 @@ impl Session {
                     out.flush()?;
                     text.push_str(&more);
                 }
+                // Only text is shown.
+                Some(ChatDelta::Reasoning(_) | ChatDelta::ToolCall(_)) => {}
                 Some(ChatDelta::Finished { usage, .. }) => break Some(usage),
                 None => break None,
             }
@@ -164,6 +159,7 @@ fn tell_rates(usage: Usage, first: Duration, whole: Duration) {
     let Usage {
         prompt_tokens,
         completion_tokens,
+        ..
     } = usage;
     let rate = |n: u32, time: Duration| f64::from(n) / time.as_secs_f64().max(1e-9);
     tell(&format!(

@@ -50,7 +50,7 @@ fn check_sampling(sampling: &Sampling) -> Result<(), SubmitError> {
     let laws = [
         (
             "temperature",
-            sampling.temperature,
+            sampling.temperature(),
             from_zero,
             "at least 0 and finite",
         ),
@@ -134,9 +134,9 @@ mod tests {
     fn sampling_values_without_a_meaning_are_named_and_extremes_are_not_refused() {
         type Change = fn(&mut Sampling);
         let bad: [(&str, Change); 9] = [
-            ("temperature", |s| s.temperature = -0.1),
-            ("temperature", |s| s.temperature = f32::NAN),
-            ("temperature", |s| s.temperature = f32::INFINITY),
+            ("temperature", |s| s.temperature = Some(-0.1)),
+            ("temperature", |s| s.temperature = Some(f32::NAN)),
+            ("temperature", |s| s.temperature = Some(f32::INFINITY)),
             ("top_p", |s| s.top_p = 1.1),
             ("top_p", |s| s.top_p = f32::NAN),
             ("min_p", |s| s.min_p = -1.0),
@@ -153,7 +153,7 @@ mod tests {
             }
         }
         let extreme = Sampling {
-            temperature: f32::MAX,
+            temperature: Some(f32::MAX),
             top_k: Some(u32::MAX),
             top_p: 0.0,
             seed: Some(u64::MAX),

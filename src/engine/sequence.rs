@@ -116,6 +116,7 @@ impl Sequence {
         Usage {
             prompt_tokens: self.n_prompt,
             completion_tokens: self.n_generated(),
+            ..Usage::default()
         }
     }
 }
@@ -154,7 +155,8 @@ mod tests {
             asked.usage(),
             Usage {
                 prompt_tokens: 3,
-                completion_tokens: 2
+                completion_tokens: 2,
+                ..Usage::default()
             }
         );
 

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::auth::Refusal;
-use crate::backend::{BackendError, BackendErrorKind};
+use crate::backend::{BackendError, BackendErrorKind, ProviderFault};
 use crate::pool::PoolError;
 
 /// An answer that is an error: `{"error": {message, type, param, code}}`.
@@ -129,6 +129,31 @@ impl From<Refusal> for ApiError {
     }
 }
 
+/// A provider's failure, which is not the client's: its own status where that is the client's to mend.
+fn of_provider(fault: ProviderFault, message: String) -> ApiError {
+    let (status, code) = match fault {
+        ProviderFault::Rejected => (StatusCode::BAD_REQUEST, "provider_rejected"),
+        ProviderFault::NoSuchModel => (StatusCode::NOT_FOUND, "model_not_found"),
+        ProviderFault::Refused => (StatusCode::FORBIDDEN, "provider_refused"),
+        ProviderFault::RateLimited { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "provider_rate_limited")
+        }
+        ProviderFault::Unavailable { .. } | ProviderFault::Unreachable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable")
+        }
+        ProviderFault::Stalled => (StatusCode::GATEWAY_TIMEOUT, "provider_timeout"),
+        ProviderFault::Unauthorized => (StatusCode::BAD_GATEWAY, "provider_unauthorized"),
+        ProviderFault::NoCredit => (StatusCode::BAD_GATEWAY, "provider_no_credit"),
+        ProviderFault::Garbled => (StatusCode::BAD_GATEWAY, "provider_garbled"),
+        ProviderFault::BrokeOff => (StatusCode::BAD_GATEWAY, "provider_broke_off"),
+    };
+    ApiError {
+        code: Some(code),
+        retry_after: fault.retry_after(),
+        ..ApiError::new(status, message)
+    }
+}
+
 impl From<PoolError> for ApiError {
     fn from(error: PoolError) -> Self {
         BackendError::from(error).into()
@@ -171,6 +196,7 @@ impl From<BackendError> for ApiError {
                 code: Some("timeout"),
                 ..Self::new(StatusCode::GATEWAY_TIMEOUT, error.message)
             },
+            BackendErrorKind::Provider(fault) => of_provider(fault, error.message),
             BackendErrorKind::Failed => Self {
                 code: Some("engine_failed"),
                 ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.message)

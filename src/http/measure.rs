@@ -5,7 +5,6 @@ use std::time::Instant;
 use futures_util::{StreamExt, stream};
 
 use crate::backend::ChatStream;
-use crate::chat::ChatDelta;
 use crate::telemetry::names;
 
 /// Passes an answer on and measures it; `model` labels the figures.
@@ -19,8 +18,8 @@ pub(super) fn measured(answer: ChatStream, model: &str) -> ChatStream {
         |(mut answer, mut clock)| async move {
             let item = answer.next().await?;
             match &item {
-                Ok(ChatDelta::Text(_)) => clock.text(),
-                Ok(ChatDelta::Finished { .. }) => clock.outcome = "finished",
+                Ok(delta) if delta.is_content() => clock.text(),
+                Ok(_) => clock.outcome = "finished",
                 Err(_) => clock.outcome = "failed",
             }
             Some((item, (answer, clock)))

@@ -16,15 +16,12 @@ use crate::pool::{House, Wish};
 
 fn ask(model: &str, text: &str, max_new_tokens: Option<u32>) -> ChatRequest {
     ChatRequest {
-        model: model.to_owned(),
-        messages: vec![Message::text(Role::User, text)],
         sampling: Sampling {
-            temperature: 0.0,
+            temperature: Some(0.0),
             ..Sampling::default()
         },
         max_new_tokens,
-        stop: Vec::new(),
-        keep_alive: None,
+        ..ChatRequest::new(model, vec![Message::text(Role::User, text)])
     }
 }
 
@@ -69,6 +66,7 @@ async fn read(mut stream: ChatStream) -> Answer {
                 assert!(!piece.is_empty());
                 text.push_str(&piece);
             }
+            other @ (ChatDelta::Reasoning(_) | ChatDelta::ToolCall(_)) => panic!("{other:?}"),
             ChatDelta::Finished { reason, usage } => {
                 assert!(stream.next().await.is_none(), "nothing follows");
                 return Answer {
@@ -135,7 +133,8 @@ async fn a_stream_says_what_the_tokens_decode_to() {
         streamed.usage,
         Usage {
             prompt_tokens: n_prompt,
-            completion_tokens: 40
+            completion_tokens: 40,
+            ..Usage::default()
         }
     );
 }

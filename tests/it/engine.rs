@@ -53,14 +53,14 @@ fn text() -> Arc<Text> {
 fn request(text: &Text, number: usize, max_new_tokens: u32) -> GenerateRequest {
     let question = QUESTIONS[number % QUESTIONS.len()];
     let sampled = Sampling {
-        temperature: 0.8,
+        temperature: Some(0.8),
         top_p: 0.95,
         repetition_penalty: 1.1,
         seed: Some(number as u64),
         ..Sampling::default()
     };
     let greedy = Sampling {
-        temperature: 0.0,
+        temperature: Some(0.0),
         ..Sampling::default()
     };
     let message = Message::text(Role::User, format!("{question} ({number})"));

@@ -19,6 +19,7 @@ const FLOORS: &[(&[&str], bool)] = &[
             "egress",
             "embedding",
             "keep_alive",
+            "money",
             "telemetry",
         ],
         true,

@@ -109,7 +109,7 @@ async fn generate(lease: &Lease) -> Vec<u32> {
         .submit(GenerateRequest {
             prompt: vec![10, 20, 30],
             sampling: Sampling {
-                temperature: 0.0,
+                temperature: Some(0.0),
                 ..Sampling::default()
             },
             max_new_tokens: 4,

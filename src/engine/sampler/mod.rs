@@ -64,7 +64,7 @@ impl Sampler {
         };
         let top_k = sampling.top_k.filter(|k| *k > 0);
         Self {
-            temperature: sampling.temperature,
+            temperature: sampling.temperature(),
             top_k: top_k.map(|k| k as usize),
             top_p: f64::from(sampling.top_p),
             min_p: f64::from(sampling.min_p),

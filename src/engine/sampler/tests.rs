@@ -62,7 +62,7 @@ fn draws_by_probability_and_temperature_sharpens_or_flattens() {
         let expected: Vec<f64> = shares.iter().map(|share| power(share) / total).collect();
         assert_shares(
             &Sampling {
-                temperature,
+                temperature: Some(temperature),
                 ..sampling()
             },
             &logits,
@@ -144,14 +144,14 @@ fn top_k_top_p_and_min_p_cut_what_they_say_and_the_rest_keeps_its_proportions() 
 #[test]
 fn greedy_takes_the_greatest_and_of_equal_ones_the_lowest_token() {
     let greedy = sampler(&Sampling {
-        temperature: 0.0,
+        temperature: Some(0.0),
         ..sampling()
     });
     for position in 0..50 {
         assert_eq!(draw(&greedy, &[1.0, 7.0, 7.0, -2.0], position).unwrap(), 1);
     }
     let smallest = sampler(&Sampling {
-        temperature: f32::MIN_POSITIVE,
+        temperature: Some(f32::MIN_POSITIVE),
         ..sampling()
     });
     assert_eq!(draw(&smallest, &[1.0, 6.9, 7.0, -2.0], 0).unwrap(), 2);
@@ -175,7 +175,7 @@ fn what_is_no_number_is_named_and_what_is_masked_is_never_drawn() {
     let nothing = [f32::NEG_INFINITY; 3];
     for temperature in [0.0, 1.0] {
         let one = sampler(&Sampling {
-            temperature,
+            temperature: Some(temperature),
             ..sampling()
         });
         let error = draw(&one, &nothing, 4).unwrap_err();
@@ -190,7 +190,7 @@ fn what_is_no_number_is_named_and_what_is_masked_is_never_drawn() {
 fn stop_tokens_are_masked_under_ignore_eos_and_until_min_tokens() {
     let logits = [0.0, 9.0, 8.0];
     let greedy = Sampling {
-        temperature: 0.0,
+        temperature: Some(0.0),
         ..sampling()
     };
     let waits = Sampling {
@@ -218,7 +218,7 @@ fn stop_tokens_are_masked_under_ignore_eos_and_until_min_tokens() {
 fn penalties_come_before_the_choice() {
     let logits = [4.0, 3.0, 1.0];
     let greedy = Sampling {
-        temperature: 0.0,
+        temperature: Some(0.0),
         ..sampling()
     };
     let repetition = Sampling {
@@ -268,7 +268,7 @@ fn allowed(sampling: &Sampling, logits: &[f32]) -> Vec<TokenId> {
     if let Some(top_k) = sampling.top_k.filter(|k| *k > 0) {
         sorted.truncate(top_k as usize);
     }
-    let weight = |logit: f32| f64::from(((logit - max) / sampling.temperature).exp());
+    let weight = |logit: f32| f64::from(((logit - max) / sampling.temperature.unwrap()).exp());
     let total: f64 = sorted.iter().map(|(_, logit)| weight(*logit)).sum();
     let mut share = 0.0;
     let mut n_kept = sorted.len();
@@ -296,7 +296,7 @@ proptest! {
         seed: u64,
     ) {
         let sampling = Sampling {
-            temperature, top_k, top_p, min_p, seed: Some(seed), ..Sampling::default()
+            temperature: Some(temperature), top_k, top_p, min_p, seed: Some(seed), ..Sampling::default()
         };
         let allowed = allowed(&sampling, &logits);
         let sampler = sampler(&sampling);
@@ -318,7 +318,7 @@ proptest! {
         min_p in prop::sample::select(vec![0.0_f32, 0.2]),
         position in 0_u32..50,
     ) {
-        let sampling = Sampling { temperature, top_k, top_p, min_p, ..sampling() };
+        let sampling = Sampling { temperature: Some(temperature), top_k, top_p, min_p, ..sampling() };
         let sampler = sampler(&sampling);
         let top = top_of(&row, n_top);
         let drawn = sampler.sample_top(&top, position, &mut Scratch::default());
@@ -339,7 +339,7 @@ fn penalties_masks_and_faults_need_the_whole_row() {
     let sample =
         |sampler: &Sampler, top: &TopLogits| sampler.sample_top(top, 0, &mut Scratch::default());
     let greedy = Sampling {
-        temperature: 0.0,
+        temperature: Some(0.0),
         ..sampling()
     };
     assert_eq!(sample(&sampler(&greedy), &top), Some(1));

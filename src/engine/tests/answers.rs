@@ -17,6 +17,7 @@ fn an_answer_is_the_networks_own_whatever_the_length_of_the_prompt() {
         let usage = Usage {
             prompt_tokens,
             completion_tokens: 70,
+            ..Usage::default()
         };
         assert_eq!(answer.usage(), usage);
         assert_idle(&engine);
@@ -98,7 +99,7 @@ fn a_prompt_in_chunks_of_any_size_gives_the_same_answer() {
 #[test]
 fn a_draw_depends_on_seed_and_position_not_on_company() {
     let sampling = Sampling {
-        temperature: 1.3,
+        temperature: Some(1.3),
         top_p: 0.9,
         repetition_penalty: 1.2,
         presence_penalty: 0.4,
@@ -208,7 +209,8 @@ fn no_tokens_wanted_means_the_prompt_is_evaluated_and_nothing_drawn() {
             answer.usage(),
             Usage {
                 prompt_tokens,
-                completion_tokens: 0
+                completion_tokens: 0,
+                ..Usage::default()
             }
         );
         assert_idle(&engine);

@@ -28,7 +28,7 @@ fn start(network: HashNetwork, options: &EngineOptions) -> Engine {
 
 fn greedy() -> Sampling {
     Sampling {
-        temperature: 0.0,
+        temperature: Some(0.0),
         ..Sampling::default()
     }
 }

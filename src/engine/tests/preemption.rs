@@ -36,7 +36,7 @@ fn whoever_gave_way_goes_on_with_the_same_tokens() {
 #[test]
 fn a_draw_is_the_same_after_giving_way() {
     let sampling = Sampling {
-        temperature: 0.9,
+        temperature: Some(0.9),
         top_k: Some(20),
         min_p: 0.02,
         frequency_penalty: 0.3,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::request::ChatCompletion;
 use super::response::{Delta, Envelope};
 use crate::backend::ChatStream;
-use crate::chat::ChatDelta;
+use crate::chat::{ChatDelta, Said};
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::measure::measured;
@@ -45,13 +45,13 @@ pub(in crate::http) async fn completions(
 
 /// Collects an answer.
 async fn whole(mut answer: ChatStream, envelope: &Envelope) -> Result<Value, ApiError> {
-    let mut text = String::new();
+    let mut said = Said::default();
     while let Some(delta) = answer.next().await {
         match delta? {
-            ChatDelta::Text(more) => text.push_str(&more),
             ChatDelta::Finished { reason, usage } => {
-                return Ok(envelope.completion(&text, reason, usage));
+                return Ok(envelope.completion(&said, reason, usage));
             }
+            more => said.push(more),
         }
     }
     Err(cut_off())
@@ -101,6 +101,8 @@ impl Writer {
         let chunk = |delta: &Delta<'_>| event(&self.envelope.chunk(delta, self.with_usage));
         Some(match delta {
             Some(Ok(ChatDelta::Text(text))) => vec![chunk(&Delta::Text(&text))],
+            Some(Ok(ChatDelta::Reasoning(text))) => vec![chunk(&Delta::Reasoning(&text))],
+            Some(Ok(ChatDelta::ToolCall(call))) => vec![chunk(&Delta::ToolCall(&call))],
             Some(Ok(ChatDelta::Finished { reason, usage })) => {
                 let mut events = vec![chunk(&Delta::Finish(reason))];
                 if self.with_usage {

@@ -2,6 +2,8 @@
 
 pub(super) mod chat;
 pub(super) mod embeddings;
+mod message;
 pub(super) mod models;
 mod request;
 mod response;
+mod tools;

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::chat::{ChatRequest, ContentPart, Message, Role, Sampling};
+use super::message::parse_message;
+use super::tools::{parse_response_format, parse_tool_choice, parse_tools};
+use crate::chat::{ChatRequest, Sampling};
 use crate::http::error::ApiError;
 use crate::http::fields::{Fields, shown, wrong_type};
 
@@ -35,16 +37,34 @@ const NOT_BUILT: &[&str] = &[
     "logit_bias",
     "logprobs",
     "mirostat",
-    "prediction",
     "prompt_logprobs",
     "stop_token_ids",
     "structured_outputs",
-    "tools",
     "top_logprobs",
     "typical_p",
     "use_beam_search",
     "web_search_options",
     "xtc_probability",
+];
+
+/// Fields that say nothing to a model of this machine and are passed on to a provider.
+const PASSED_ON: &[&str] = &[
+    "metadata",
+    "plugins",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "provider",
+    "reasoning",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "session_id",
+    "store",
+    "thinking",
+    "transforms",
+    "user",
+    "verbosity",
 ];
 
 impl ChatCompletion {
@@ -72,6 +92,7 @@ impl ChatCompletion {
             Some(n) => Some(n),
             None => fields.u32("max_tokens", 0)?,
         };
+        let tools = parse_tools(&fields)?;
         Ok(Self {
             chat: ChatRequest {
                 model: model.to_owned(),
@@ -80,6 +101,11 @@ impl ChatCompletion {
                 max_new_tokens,
                 stop: parse_stop(&fields)?,
                 keep_alive: fields.keep_alive("keep_alive")?,
+                tool_choice: parse_tool_choice(&fields, &tools)?,
+                tools,
+                parallel_tool_calls: fields.bool("parallel_tool_calls")?,
+                response_format: parse_response_format(&fields)?,
+                extra: passed_on(&fields),
             },
             stream: fields.bool("stream")?.unwrap_or(false),
             include_usage: include_usage.unwrap_or(false),
@@ -94,6 +120,14 @@ pub(super) fn required<T>(value: Option<T>, name: &str, meaning: &str) -> Result
     })
 }
 
+fn passed_on(fields: &Fields<'_>) -> serde_json::Map<String, Value> {
+    let known = PASSED_ON.iter().filter_map(|name| {
+        let value = fields.get(name)?;
+        Some(((*name).to_owned(), value.clone()))
+    });
+    known.collect()
+}
+
 fn parse_sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
     let neutral = Sampling::default();
     let penalty = |name| fields.float(name, -2.0, 2.0);
@@ -103,9 +137,7 @@ fn parse_sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
         None => fields.float("repeat_penalty", 0.01, 100.0)?,
     };
     Ok(Sampling {
-        temperature: fields
-            .float("temperature", 0.0, 2.0)?
-            .unwrap_or(neutral.temperature),
+        temperature: fields.float("temperature", 0.0, 2.0)?,
         top_k: fields.u32("top_k", 0)?.filter(|k| *k > 0),
         top_p: fields.float("top_p", 0.0, 1.0)?.unwrap_or(neutral.top_p),
         min_p: fields.float("min_p", 0.0, 1.0)?.unwrap_or(neutral.min_p),
@@ -130,67 +162,6 @@ fn parse_stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
         other => Err(wrong_type(&format!("stop[{i}]"), "a string", other)),
     };
     texts.iter().enumerate().map(text).collect()
-}
-
-fn parse_message(i: usize, value: &Value) -> Result<Message, ApiError> {
-    let path = format!("messages[{i}]");
-    let fields = Fields::of(value, &path)?;
-    let name = fields.name("role");
-    let role = match required(fields.str("role")?, &name, "who says the message")? {
-        "system" | "developer" => Role::System,
-        "user" => Role::User,
-        "assistant" => Role::Assistant,
-        "tool" => Role::Tool,
-        other => {
-            let roles = "system, developer, user, assistant or tool";
-            let message = format!("{name} is {other:?}: it must be {roles}");
-            return Err(ApiError::invalid(name, message));
-        }
-    };
-    for key in ["tool_calls", "function_call", "audio"] {
-        if fields
-            .get(key)
-            .is_some_and(|value| !asks_for_nothing(value))
-        {
-            let name = fields.name(key);
-            let message = format!("{name} is not supported");
-            return Err(ApiError::unsupported(name, message));
-        }
-    }
-    let content = match fields.get("content") {
-        // An answer without text is an empty one.
-        None if role == Role::Assistant => Vec::new(),
-        None => return required(None, &fields.name("content"), "what is said"),
-        Some(Value::String(text)) => vec![ContentPart::Text(text.clone())],
-        Some(Value::Array(parts)) => {
-            let parts = parts.iter().enumerate();
-            let path = fields.name("content");
-            parts
-                .map(|(i, part)| parse_part(&format!("{path}[{i}]"), part))
-                .collect::<Result<_, _>>()?
-        }
-        Some(other) => {
-            let name = fields.name("content");
-            return Err(wrong_type(&name, "a string or a list of parts", other));
-        }
-    };
-    Ok(Message { role, content })
-}
-
-fn parse_part(path: &str, value: &Value) -> Result<ContentPart, ApiError> {
-    let fields = Fields::of(value, path)?;
-    let name = fields.name("type");
-    match required(fields.str("type")?, &name, "the kind of part")? {
-        "text" | "input_text" => {
-            let name = fields.name("text");
-            let text = required(fields.str("text")?, &name, "the part's text")?;
-            Ok(ContentPart::Text(text.to_owned()))
-        }
-        other => {
-            let message = format!("{name} is {other:?}: only text parts are supported");
-            Err(ApiError::unsupported(name, message))
-        }
-    }
 }
 
 /// Whether a value leaves everything as it is without the field.
@@ -223,18 +194,6 @@ fn refuse_what_is_not_built(fields: &Fields<'_>) -> Result<(), ApiError> {
             return refuse(name, &Value::from(n));
         }
     }
-    if let Some(format) = fields.get("response_format") {
-        let kind = Fields::of(format, "response_format")?.str("type")?;
-        if kind != Some("text") {
-            return refuse("response_format", &Value::from(kind));
-        }
-    }
-    match fields.get("tool_choice") {
-        None => {}
-        // Without tools these say nothing.
-        Some(Value::String(choice)) if choice == "none" || choice == "auto" => {}
-        Some(choice) => return refuse("tool_choice", choice),
-    }
     if let Some(modalities) = fields.list("modalities")?
         && let Some(other) = modalities.iter().find(|kind| kind.as_str() != Some("text"))
     {
@@ -248,6 +207,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::chat::{Message, Role};
 
     fn parse(more: &Value) -> Result<ChatCompletion, ApiError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}]});
@@ -279,7 +239,7 @@ mod tests {
         }))
         .unwrap();
         let sampling = Sampling {
-            temperature: 0.5,
+            temperature: Some(0.5),
             top_k: Some(40),
             top_p: 0.9,
             min_p: 0.1,
@@ -407,25 +367,11 @@ mod tests {
     fn what_is_not_built_is_refused_by_name_and_what_is_harmless_is_not() {
         let cases = [
             (json!({"n": 2}), "n"),
-            (json!({"tools": [{"type": "function"}]}), "tools"),
-            (json!({"tool_choice": "required"}), "tool_choice"),
             (json!({"logprobs": true}), "logprobs"),
             (json!({"top_logprobs": 3}), "top_logprobs"),
             (json!({"logit_bias": {"5": 10}}), "logit_bias"),
-            (
-                json!({"response_format": {"type": "json_object"}}),
-                "response_format",
-            ),
             (json!({"modalities": ["text", "audio"]}), "modalities"),
             (json!({"grammar": "root ::= x"}), "grammar"),
-            (
-                json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
-                "messages[0].content[0].type",
-            ),
-            (
-                json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "x"}]}]}),
-                "messages[0].tool_calls",
-            ),
         ];
         for (more, param) in cases {
             let error = parse(&more).unwrap_err();
@@ -435,8 +381,14 @@ mod tests {
         }
         let harmless = json!({"n": 1, "tools": [], "tool_choice": "auto", "logprobs": false,
             "top_logprobs": 0, "logit_bias": {"5": 0}, "response_format": {"type": "text"},
-            "modalities": ["text"], "user": "u", "store": true, "metadata": {"a": "b"},
-            "service_tier": "auto", "parallel_tool_calls": true, "something_new": [1, 2]});
+            "modalities": ["text"], "something_new": [1, 2]});
         assert_eq!(parse(&harmless).unwrap(), parse(&json!({})).unwrap());
+    }
+
+    #[test]
+    fn what_only_providers_understand_is_passed_on() {
+        let parsed = parse(&json!({"user": "u", "reasoning_effort": "low", "store": null}));
+        let extra = Value::Object(parsed.unwrap().chat.extra);
+        assert_eq!(extra, json!({"reasoning_effort": "low", "user": "u"}));
     }
 }

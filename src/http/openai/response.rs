@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::chat::{FinishReason, Usage};
+use crate::chat::{FinishReason, Said, ToolCallDelta, Usage};
 
 /// What all chunks of an answer share.
 #[derive(Clone, Debug)]
@@ -40,10 +40,29 @@ impl Envelope {
     }
 
     /// The whole answer.
-    pub(super) fn completion(&self, text: &str, reason: FinishReason, usage: Usage) -> Value {
+    pub(super) fn completion(&self, said: &Said, reason: FinishReason, usage: Usage) -> Value {
+        let content = if said.text.is_empty() && !said.tool_calls.is_empty() {
+            Value::Null
+        } else {
+            json!(said.text)
+        };
+        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+        if !said.reasoning.is_empty() {
+            message["reasoning_content"] = json!(said.reasoning);
+        }
+        if !said.tool_calls.is_empty() {
+            let calls = said.tool_calls.iter().map(|call| {
+                json!({
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                })
+            });
+            message["tool_calls"] = calls.collect();
+        }
         let choices = json!([{
             "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": null},
+            "message": message,
             "logprobs": null,
             "finish_reason": reason.to_string(),
         }]);
@@ -57,6 +76,8 @@ impl Envelope {
         let (delta, reason) = match delta {
             Delta::Role => (json!({"role": "assistant", "content": ""}), None),
             Delta::Text(text) => (json!({"content": text}), None),
+            Delta::Reasoning(text) => (json!({"reasoning_content": text}), None),
+            Delta::ToolCall(call) => (json!({"tool_calls": [tool_call(call)]}), None),
             Delta::Finish(reason) => (json!({}), Some(reason.to_string())),
         };
         let choices = json!([{
@@ -83,17 +104,46 @@ pub(super) enum Delta<'a> {
     /// The first: who speaks.
     Role,
     Text(&'a str),
+    Reasoning(&'a str),
+    ToolCall(&'a ToolCallDelta),
     Finish(FinishReason),
+}
+
+/// A piece of a call; its first names the tool.
+fn tool_call(call: &ToolCallDelta) -> Value {
+    let mut object = json!({"index": call.index, "function": {"arguments": call.arguments}});
+    if let Some(id) = &call.id {
+        object["id"] = json!(id);
+        object["type"] = json!("function");
+    }
+    if let Some(name) = &call.name {
+        object["function"]["name"] = json!(name);
+    }
+    object
 }
 
 fn usage_object(usage: Usage) -> Value {
     let Usage {
         prompt_tokens,
         completion_tokens,
+        ..
     } = usage;
-    json!({
+    let mut object = json!({
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": u64::from(prompt_tokens) + u64::from(completion_tokens),
-    })
+    });
+    if usage.cached_tokens > 0 || usage.cache_write_tokens > 0 {
+        object["prompt_tokens_details"] = json!({
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        });
+    }
+    if usage.reasoning_tokens > 0 {
+        object["completion_tokens_details"] = json!({"reasoning_tokens": usage.reasoning_tokens});
+    }
+    if let Some(cost) = usage.cost {
+        object["cost"] = json!(cost.to_usd());
+    }
+    object
 }

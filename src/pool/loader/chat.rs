@@ -246,7 +246,7 @@ fn warm_up(engine: &Engine, n_ctx: u32, n_vocab: usize) -> Result<(), LoadError>
         .submit(GenerateRequest {
             prompt: (0..n_prompt).map(|n| n % n_vocab).collect(),
             sampling: Sampling {
-                temperature: 0.0,
+                temperature: Some(0.0),
                 ..Sampling::default()
             },
             max_new_tokens: WARM_UP_NEW_TOKENS.min(n_ctx - n_prompt),
