@@ -210,6 +210,8 @@ pub struct ChatRequest {
     pub sampling: Sampling,
     /// At most so many tokens; absent: to the end of the context. 0 evaluates the prompt only.
     pub max_new_tokens: Option<u32>,
+    /// Go on with the last message, which is the assistant's, rather than answer it.
+    pub continue_final: bool,
     /// Texts that end the answer and are not part of it.
     pub stop: Vec<String>,
     /// How long the model stays in memory afterwards; absent: as it was told before.
@@ -234,6 +236,7 @@ impl ChatRequest {
             messages,
             sampling: Sampling::default(),
             max_new_tokens: None,
+            continue_final: false,
             stop: Vec::new(),
             keep_alive: None,
             tools: Vec::new(),
@@ -276,6 +279,13 @@ pub enum ChatDelta {
     Reasoning(String),
     /// More of a call of a tool.
     ToolCall(ToolCallDelta),
+    /// What follows comes from elsewhere and goes on with the text so far, since what wrote that broke off.
+    Continued {
+        /// Who wrote the text so far.
+        from: String,
+        /// Who goes on.
+        by: String,
+    },
     /// The end. Nothing follows.
     Finished {
         /// Why it ended.
@@ -288,7 +298,7 @@ pub enum ChatDelta {
 impl ChatDelta {
     /// Whether a reader sees something new: the moment from which an answer cannot be another's.
     pub fn is_content(&self) -> bool {
-        !matches!(self, Self::Finished { .. })
+        !matches!(self, Self::Finished { .. } | Self::Continued { .. })
     }
 }
 
@@ -326,7 +336,7 @@ impl Said {
                     call.arguments.push_str(&piece.arguments);
                 }
             }
-            ChatDelta::Finished { .. } => {}
+            ChatDelta::Continued { .. } | ChatDelta::Finished { .. } => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use crate::chat::{ChatDelta, ChatRequest, FinishReason, Message, TokenId, Usage};
+use crate::chat::{ChatDelta, ChatRequest, FinishReason, TokenId, Usage};
 use crate::engine::{Event, GenerateRequest, SubmitError};
 use crate::pool::{ChatModel, Lease, Loaded, ModelEntry, Pool, PoolError, Wish};
 use crate::text::{self, Detokenizer, StopMatcher, StopProgress};
@@ -62,7 +62,7 @@ impl LocalBackend {
         let lease = self.pool.acquire_with(&request.model, wish, deadline);
         let lease = lease.await?;
         writer(&lease)?;
-        let (lease, prompt) = encode(lease, request.messages.clone()).await?;
+        let (lease, prompt) = encode(lease, request).await?;
         let n_prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let model = writer(&lease)?;
         let events = model.engine.submit(GenerateRequest {
@@ -73,7 +73,11 @@ impl LocalBackend {
             stop_tokens: model.text.end_of_generation().to_vec(),
         })?;
         let text = AnswerText {
-            detokenizer: model.text.detokenizer(),
+            detokenizer: if request.continue_final {
+                model.text.detokenizer_within()
+            } else {
+                model.text.detokenizer()
+            },
             stop,
         };
         let answer = Answer {
@@ -119,10 +123,16 @@ fn writer(loaded: &Loaded) -> Result<&ChatModel, BackendError> {
 /// Renders and encodes off the threads that serve connections: a long prompt takes a while.
 async fn encode(
     lease: Lease,
-    messages: Vec<Message>,
+    request: &ChatRequest,
 ) -> Result<(Lease, Vec<TokenId>), BackendError> {
+    let (messages, continues) = (request.messages.clone(), request.continue_final);
     let work = tokio::task::spawn_blocking(move || {
-        let encoded = writer(&lease)?.text.encode_chat(&messages);
+        let text = &writer(&lease)?.text;
+        let encoded = if continues {
+            text.encode_continuation(&messages)
+        } else {
+            text.encode_chat(&messages)
+        };
         let prompt = encoded.map_err(|error| invalid("messages", &error))?;
         Ok((lease, prompt))
     });

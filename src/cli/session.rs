@@ -103,7 +103,9 @@ impl Session {
                     text.push_str(&more);
                 }
                 // Only text is shown.
-                Some(ChatDelta::Reasoning(_) | ChatDelta::ToolCall(_)) => {}
+                Some(
+                    ChatDelta::Reasoning(_) | ChatDelta::ToolCall(_) | ChatDelta::Continued { .. },
+                ) => {}
                 Some(ChatDelta::Finished { usage, .. }) => break Some(usage),
                 None => break None,
             }

@@ -74,6 +74,12 @@ impl Detokenizer {
         }
     }
 
+    /// The same for tokens that go on with a text: no space is left out.
+    pub(super) fn within_a_text(mut self) -> Self {
+        self.at_start = false;
+        self
+    }
+
     /// Takes the next token and gives the text that is certain by now; empty while a character
     /// is incomplete. An id outside the vocabulary writes nothing.
     pub fn push(&mut self, token_id: TokenId) -> String {

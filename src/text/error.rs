@@ -178,6 +178,12 @@ pub enum Error {
         /// What it says.
         reason: String,
     },
+    /// A chat template leaves the last message out, or writes something else in its place.
+    #[error("the chat template of {origin} cannot leave the last message open to be continued")]
+    NoContinuation {
+        /// Where the template comes from.
+        origin: String,
+    },
     /// A chat template failed.
     #[error("the chat template of {origin} fails on this conversation: {problem}")]
     Template {

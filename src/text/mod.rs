@@ -15,7 +15,7 @@ mod template;
 mod tokenizer;
 mod vocabulary;
 
-use template::{Template, Turn};
+use template::{NextTurn, Template, Turn};
 use tokenizer::Tokenizer;
 
 use crate::chat::{Message, TokenId};
@@ -104,6 +104,24 @@ impl Text {
         self.tokenizer.encode_prompt(&self.quoted_prompt(messages)?)
     }
 
+    /// The prompt for more of the last message, which is the assistant's and not at its end.
+    ///
+    /// # Errors
+    /// As [`encode_chat`](Self::encode_chat), and where the template does not write the last message as it is.
+    pub fn encode_continuation(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        let mut turns = self.quoted(messages);
+        if let Some(last) = turns.last_mut() {
+            last.push_str(special::OPEN_END);
+        }
+        let mut prompt = self.render(messages, &turns, NextTurn::Left)?;
+        let Some(end) = prompt.rfind(special::OPEN_END) else {
+            let origin = self.template.origin().to_owned();
+            return Err(Error::NoContinuation { origin });
+        };
+        prompt.truncate(end);
+        self.tokenizer.encode_prompt(&prompt)
+    }
+
     /// The same prompt as text. Parsed again it may come out differently: in a text it cannot be
     /// told which control tokens are the template's.
     ///
@@ -114,21 +132,31 @@ impl Text {
     }
 
     fn quoted_prompt(&self, messages: &[Message]) -> Result<String, Error> {
-        let contents: Vec<String> = messages.iter().map(Message::to_text).collect();
+        self.render(messages, &self.quoted(messages), NextTurn::Begun)
+    }
+
+    /// What the messages say, with control tokens quoted.
+    fn quoted(&self, messages: &[Message]) -> Vec<String> {
         let special = self.tokenizer.special();
-        let quoted: Vec<_> = contents
-            .iter()
-            .map(|content| special.quote(content))
-            .collect();
+        let quoted = |message: &Message| special.quote(&message.to_text()).into_owned();
+        messages.iter().map(quoted).collect()
+    }
+
+    fn render(
+        &self,
+        messages: &[Message],
+        quoted: &[String],
+        next: NextTurn,
+    ) -> Result<String, Error> {
         let turns: Vec<Turn<'_>> = messages
             .iter()
-            .zip(&quoted)
+            .zip(quoted)
             .map(|(message, content)| Turn {
                 role: message.role.as_str(),
                 content,
             })
             .collect();
-        self.template.render(&turns)
+        self.template.render(&turns, next)
     }
 
     /// The tokens of a text.
@@ -154,6 +182,11 @@ impl Text {
         let mut detokenizer = self.detokenizer();
         let text: String = token_ids.iter().map(|id| detokenizer.push(*id)).collect();
         text + &detokenizer.finish()
+    }
+
+    /// As [`detokenizer`](Self::detokenizer), for tokens that go on with a text.
+    pub fn detokenizer_within(&self) -> Detokenizer {
+        self.tokenizer.detokenizer().within_a_text()
     }
 
     /// Turns the tokens of one answer into text as they come.

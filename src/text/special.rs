@@ -22,6 +22,10 @@ const BREAK: char = '\u{FDD1}';
 /// After [`MARK`]: the message itself has a [`MARK`] here.
 const ITSELF: char = '\u{FDD2}';
 
+/// Ends a message that the model is to go on with: no message can hold it, and what a template writes behind
+/// it is cut off.
+pub(super) const OPEN_END: &str = "\u{FDD0}\u{FDD3}";
+
 /// The automata grow with the texts; the largest vocabularies in use have some 20 KB of them.
 const MAX_BYTES: usize = 1 << 20;
 

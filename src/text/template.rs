@@ -37,6 +37,13 @@ pub(super) struct Turn<'a> {
     pub(super) content: &'a str,
 }
 
+/// Whether the model's next turn is begun behind the conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextTurn {
+    Begun,
+    Left,
+}
+
 /// A compiled chat template.
 #[derive(Debug)]
 pub(super) struct Template {
@@ -89,10 +96,11 @@ impl Template {
         &self.origin
     }
 
-    /// The conversation as text, up to where the model's next turn begins.
+    /// The conversation as text, up to where the model's next turn begins, or without the beginning of a next
+    /// turn.
     ///
     /// Errors: the template refuses the conversation, fails, or spends its budget.
-    pub(super) fn render(&self, turns: &[Turn<'_>]) -> Result<String, Error> {
+    pub(super) fn render(&self, turns: &[Turn<'_>], next: NextTurn) -> Result<String, Error> {
         let n_bytes: usize = turns.iter().map(|turn| turn.content.len()).sum();
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(
@@ -106,7 +114,7 @@ impl Template {
             messages,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-            add_generation_prompt => true,
+            add_generation_prompt => next == NextTurn::Begun,
             tools => (),
             documents => (),
         };

@@ -66,7 +66,9 @@ async fn read(mut stream: ChatStream) -> Answer {
                 assert!(!piece.is_empty());
                 text.push_str(&piece);
             }
-            other @ (ChatDelta::Reasoning(_) | ChatDelta::ToolCall(_)) => panic!("{other:?}"),
+            other @ (ChatDelta::Reasoning(_)
+            | ChatDelta::ToolCall(_)
+            | ChatDelta::Continued { .. }) => panic!("{other:?}"),
             ChatDelta::Finished { reason, usage } => {
                 assert!(stream.next().await.is_none(), "nothing follows");
                 return Answer {

@@ -103,6 +103,9 @@ impl Writer {
             Some(Ok(ChatDelta::Text(text))) => vec![chunk(&Delta::Text(&text))],
             Some(Ok(ChatDelta::Reasoning(text))) => vec![chunk(&Delta::Reasoning(&text))],
             Some(Ok(ChatDelta::ToolCall(call))) => vec![chunk(&Delta::ToolCall(&call))],
+            Some(Ok(ChatDelta::Continued { from, by })) => {
+                vec![event(&self.envelope.continued_chunk(&from, &by))]
+            }
             Some(Ok(ChatDelta::Finished { reason, usage })) => {
                 let mut events = vec![chunk(&Delta::Finish(reason))];
                 if self.with_usage {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::message::parse_message;
 use super::tools::{parse_response_format, parse_tool_choice, parse_tools};
-use crate::chat::{ChatRequest, Sampling};
+use crate::chat::{ChatRequest, Message, Role, Sampling};
 use crate::http::error::ApiError;
 use crate::http::fields::{Fields, shown, wrong_type};
 
@@ -24,7 +24,6 @@ const NOT_BUILT: &[&str] = &[
     "bad_words",
     "chat_template",
     "chat_template_kwargs",
-    "continue_final_message",
     "dry_multiplier",
     "function_call",
     "functions",
@@ -93,10 +92,22 @@ impl ChatCompletion {
             None => fields.u32("max_tokens", 0)?,
         };
         let tools = parse_tools(&fields)?;
+        let messages: Vec<Message> = messages.collect::<Result<_, _>>()?;
+        let continue_final = fields.bool("continue_final_message")?.unwrap_or(false);
+        if continue_final
+            && messages
+                .last()
+                .is_none_or(|last| last.role != Role::Assistant)
+        {
+            let name = "continue_final_message";
+            let message = format!("{name} is true and the last message is not the assistant's");
+            return Err(ApiError::invalid(name, message));
+        }
         Ok(Self {
             chat: ChatRequest {
                 model: model.to_owned(),
-                messages: messages.collect::<Result<_, _>>()?,
+                messages,
+                continue_final,
                 sampling: parse_sampling(&fields)?,
                 max_new_tokens,
                 stop: parse_stop(&fields)?,
@@ -207,7 +218,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::chat::{Message, Role};
 
     fn parse(more: &Value) -> Result<ChatCompletion, ApiError> {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}]});

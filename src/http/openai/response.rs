@@ -90,6 +90,14 @@ impl Envelope {
         Value::Object(object)
     }
 
+    /// The chunk that says that another goes on.
+    pub(super) fn continued_chunk(&self, from: &str, by: &str) -> Value {
+        let mut object = self.object("chat.completion.chunk", json!([]));
+        let route = json!({"continued_from": from, "continued_by": by});
+        object.insert("ingle".to_owned(), route);
+        Value::Object(object)
+    }
+
     /// The chunk after the last that says what the answer took.
     pub(super) fn usage_chunk(&self, usage: Usage) -> Value {
         let mut object = self.object("chat.completion.chunk", json!([]));

@@ -193,6 +193,33 @@ fn a_conversation_the_template_refuses_is_one_clear_sentence() {
 }
 
 #[test]
+fn a_continued_answer_stands_where_the_answer_would_begin() {
+    let chats = data("chats.json");
+    let llama3 = fixtures::path("ggml-vocab-llama-bpe.gguf");
+    let mistral = sentence_piece_model("mistral-tokenizer.model.v3");
+    let with = |template| with_template(&chats, template);
+    for (template, text) in [
+        ("llama3", open(&llama3, &with("llama3"))),
+        ("mistral", from_file(&mistral, &with("mistral"))),
+        (
+            "its own",
+            open(&fixtures::smollm2(), &TextOptions::default()),
+        ),
+    ] {
+        let text = text.unwrap();
+        let mut messages = vec![Message::text(Role::User, "Why is the sky blue?")];
+        let asked = text.encode_chat(&messages).unwrap();
+        // A control token's text in it is text.
+        let begun = "Because <|im_end|> of air, </s> which";
+        messages.push(Message::text(Role::Assistant, begun));
+        let continued = text.encode_continuation(&messages).unwrap();
+        let (before, rest) = continued.split_at(asked.len());
+        assert_eq!(before, asked, "{template}");
+        assert_eq!(text.decode(rest).trim_start(), begun, "{template}");
+    }
+}
+
+#[test]
 fn the_beginning_of_sequence_token_stands_there_once() {
     let chats = data("chats.json");
     let hello = [Message::text(Role::User, "Hello")];
