@@ -104,7 +104,7 @@ impl LocalBackend {
 fn refuse_what_is_not_built(request: &ChatRequest) -> Result<(), BackendError> {
     let not_built = request.not_of_text();
     not_built.first().map_or(Ok(()), |param| {
-        let kind = BackendErrorKind::InvalidRequest { param };
+        let kind = BackendErrorKind::Unsupported { param };
         let message = format!("{param} is not supported yet by the models of this machine");
         Err(BackendError::new(kind, message))
     })

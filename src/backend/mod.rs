@@ -38,6 +38,11 @@ pub enum BackendErrorKind {
         /// The field, as the domain calls it.
         param: &'static str,
     },
+    /// A field that this backend does not understand; another may.
+    Unsupported {
+        /// The field, as the domain calls it.
+        param: &'static str,
+    },
     /// The prompt does not fit the context.
     PromptTooLong {
         /// Tokens of the rendered prompt.

@@ -178,6 +178,7 @@ impl From<BackendError> for ApiError {
                 ..Self::invalid("model", error.message)
             },
             BackendErrorKind::InvalidRequest { param } => Self::invalid(param, error.message),
+            BackendErrorKind::Unsupported { param } => Self::unsupported(param, error.message),
             BackendErrorKind::PromptTooLong { .. } => Self {
                 code: Some("context_length_exceeded"),
                 ..Self::invalid("messages", error.message)

@@ -179,7 +179,7 @@ async fn what_cannot_be_answered_is_an_error_object_with_the_right_status() {
             "context size of 512",
         ),
         (
-            json!({"tools": [{"type": "function"}]}),
+            json!({"tools": [{"type": "function", "function": {"name": "now"}}]}),
             400,
             "tools",
             "unsupported_parameter",
