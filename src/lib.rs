@@ -18,5 +18,6 @@ pub mod keep_alive;
 pub mod model;
 pub mod money;
 pub mod pool;
+pub mod router;
 pub mod telemetry;
 pub mod text;

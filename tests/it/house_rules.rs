@@ -30,6 +30,7 @@ const FLOORS: &[(&[&str], bool)] = &[
     (&["text"], false),
     (&["pool"], false),
     (&["backend"], false),
+    (&["router"], false),
     (&["http"], false),
     (&["cli"], true),
 ];

@@ -1,0 +1,4 @@
+//! F7: who answers: policy, prediction, health, money, decisions.
+
+pub mod health;
+mod race;
