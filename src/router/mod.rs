@@ -1,4 +1,5 @@
 //! F7: who answers: policy, prediction, health, money, decisions.
 
+mod chase;
 pub mod health;
 mod race;
