@@ -1,5 +1,6 @@
 //! F7: who answers: policy, prediction, health, money, decisions.
 
 mod chase;
+mod continuation;
 pub mod health;
 mod race;
