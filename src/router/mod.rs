@@ -2,5 +2,6 @@
 
 mod chase;
 mod continuation;
+pub mod decision;
 pub mod health;
 mod race;
