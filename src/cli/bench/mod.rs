@@ -5,7 +5,9 @@ mod cut_model;
 mod driver;
 mod engine;
 mod gpu;
+mod load;
 mod points;
+mod provider;
 mod random;
 mod report;
 mod shape;
@@ -29,6 +31,10 @@ pub(super) enum BenchVerb {
     Engine(engine::EngineArgs),
     /// Hold what a GPU computes to what the processor computes, and force it out of memory.
     Gpu(gpu::GpuArgs),
+    /// Ask servers for chats, and compare what they take.
+    Load(load::LoadArgs),
+    /// Answer chats after a fixed time, to measure what stands before a provider.
+    Provider(provider::ProviderArgs),
 }
 
 impl BenchVerb {
@@ -36,7 +42,7 @@ impl BenchVerb {
     pub(super) fn computes(&self) -> bool {
         match self {
             Self::Engine(_) | Self::Gpu(_) => true,
-            Self::WriteModel(_) | Self::CutModel(_) => false,
+            Self::WriteModel(_) | Self::CutModel(_) | Self::Load(_) | Self::Provider(_) => false,
         }
     }
 }
@@ -55,5 +61,7 @@ pub(super) fn run(
         BenchVerb::CutModel(args) => cut_model::run(args, out),
         BenchVerb::Engine(args) => engine::run(args, config, gpu, out),
         BenchVerb::Gpu(args) => gpu::run(args, config, gpu, out),
+        BenchVerb::Load(args) => load::run(args, out),
+        BenchVerb::Provider(args) => provider::run(*args, out),
     }
 }
