@@ -20,6 +20,7 @@ const FLOORS: &[(&[&str], bool)] = &[
             "embedding",
             "keep_alive",
             "money",
+            "secret",
             "telemetry",
         ],
         true,
