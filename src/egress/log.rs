@@ -270,7 +270,10 @@ impl Tail {
         let start = n_bytes.saturating_sub(2 * LINE_MOST as u64);
         file.seek(SeekFrom::Start(start))?;
         let mut tail = Vec::new();
-        file.read_to_end(&mut tail)?;
+        // What is no file may have no end.
+        Read::by_ref(file)
+            .take(n_bytes - start)
+            .read_to_end(&mut tail)?;
         let end = tail.iter().rposition(|byte| *byte == b'\n');
         let torn = tail.split_off(end.map_or(0, |end| end + 1));
         let whole = n_bytes - torn.len() as u64;

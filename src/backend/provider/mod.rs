@@ -5,6 +5,7 @@
 
 mod anthropic;
 mod decimal;
+mod embeddings;
 mod facts;
 mod fault;
 mod gunzip;
@@ -13,6 +14,7 @@ mod incoming;
 mod openai;
 mod openrouter;
 mod options;
+mod prices;
 mod reader;
 mod sse;
 mod who;
@@ -30,10 +32,11 @@ pub use http::ProviderHttp;
 pub use options::{
     App, CallOptions, Dialect, MaxPrice, ProviderOptions, ProviderPreferences, Retention, Sort,
 };
+pub use prices::{OfferedModel, Settled};
 
 use super::{BackendError, BackendErrorKind, ChatStream};
 use crate::chat::ChatRequest;
-use crate::egress::ProviderPermit;
+use crate::egress::{Privacy, ProviderPermit};
 use fault::of_answer;
 use http::{NotSent, Outgoing, error_body, host};
 use incoming::Incoming;
@@ -191,6 +194,22 @@ impl Provider {
             Dialect::Anthropic => anthropic::dropped(request),
             dialect => openai::dropped(dialect, request),
         }
+    }
+
+    /// What is said to OpenRouter of the providers behind it.
+    fn provider_object(
+        &self,
+        asked: Option<&Value>,
+        privacy: Privacy,
+        call: &CallOptions,
+    ) -> Result<Value, BackendError> {
+        let preferences = [&call.preferences, &self.options.preferences];
+        let object =
+            openrouter::provider_object(asked, preferences, self.options.retention, privacy);
+        object.map_err(|message| {
+            let kind = BackendErrorKind::InvalidRequest { param: "provider" };
+            BackendError::new(kind, message)
+        })
     }
 
     /// Posts JSON and waits for an answer of status 200.
