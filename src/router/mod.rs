@@ -4,4 +4,6 @@ mod chase;
 mod continuation;
 pub mod decision;
 pub mod health;
+pub mod money;
+pub mod prices;
 mod race;
