@@ -4,4 +4,8 @@ mod chase;
 mod continuation;
 pub mod decision;
 pub mod health;
+pub mod names;
+pub mod policy;
+pub mod quality;
 mod race;
+pub mod teams;
