@@ -1,27 +1,35 @@
 //! F0: the configuration: flag over `INGLE_…` variable over `ingle.toml` over default, read once and
 //! checked.
 
+pub mod document;
+pub mod router;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Env, Serialized};
+use figment::value::Dict;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::keep_alive::KeepAlive;
 use crate::telemetry::LogFormat;
+use document::{Node, Problem, Reading, Value, nearest};
+use router::RouterSettings;
 
 /// The file that is read where no other is named: here, else in the configuration's folder.
 const FILE_NAME: &str = "ingle.toml";
+/// The folder of teams, where it is here and no other is named.
+const TEAMS_FOLDER: &str = "teams";
 /// Where Ollama listens too: clients find it there.
 const LISTEN_DEFAULT: &str = "127.0.0.1:11434";
 
 /// Everything that can be set. The keys of `ingle.toml` are the fields' names; a variable is
 /// `INGLE_` and the name in capitals.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -82,6 +90,9 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Seconds that answers under way may take after the server was told to stop.
     pub drain_seconds: u64,
+    /// Who answers: the tables `router` and `providers`.
+    #[serde(skip)]
+    pub router: RouterSettings,
 }
 
 /// In what form keys and values are kept.
@@ -187,17 +198,15 @@ const KEYS: &[&str] = &[
     "drain_seconds",
 ];
 
+/// The tables of the file, each read by its own reader.
+const TABLES: &[&str] = &["router", "providers"];
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting that cannot be.
-    #[error("{place}: {problem}")]
-    Setting {
-        /// Where it was read, with its name.
-        place: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// Settings that cannot be.
+    #[error("{}{}", .0.first().map(ToString::to_string).unwrap_or_default(), and_more(.0.len()))]
+    Settings(Vec<Problem>),
     /// A named file that is not there.
     #[error("there is no configuration file {}: name one that exists", .path.display())]
     NoFile {
@@ -251,15 +260,33 @@ impl Config {
             log_format: LogFormat::Text,
             drain_seconds: 30,
         };
-        let mut layers = Figment::from(Serialized::defaults(defaults));
-        if let Some(file) = &file {
-            layers = layers.merge(Toml::file_exact(file));
-        }
-        let config: Self = layers
+        let mut problems = Vec::new();
+        let (document, own) = read_file(file.as_deref(), &mut problems)?;
+        let layers = Figment::from(Serialized::defaults(defaults))
+            .merge(Serialized::defaults(own))
             .merge(Env::prefixed("INGLE_").only(KEYS))
-            .merge(Serialized::defaults(flags))
-            .extract()
-            .map_err(|error| setting(&error, file.as_deref()))?;
+            .merge(Serialized::defaults(flags));
+        let config = layers.extract::<Self>();
+        let listen = layers.extract_inner("listen").ok();
+        let file = shown(file.as_deref());
+        let router = router::read(
+            &document,
+            &file,
+            listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+            router::Variables::new(&variable),
+        );
+        let mut config = match (config, router) {
+            (Ok(config), Ok(router)) if problems.is_empty() => Self { router, ..config },
+            (config, router) => {
+                problems.extend(config.err().map(|error| setting(&error, &file)));
+                problems.extend(router.err().unwrap_or_default());
+                return Err(Error::Settings(problems));
+            }
+        };
+        if config.router.teams_folder.is_none() {
+            let here = PathBuf::from(TEAMS_FOLDER);
+            config.router.teams_folder = Some(here).filter(|folder| folder.is_dir());
+        }
         if config.home.as_os_str().is_empty() {
             return Err(Error::NoHome);
         }
@@ -361,26 +388,71 @@ fn default_home() -> Option<PathBuf> {
     Some(folder.join("ingle"))
 }
 
-/// The first problem, where it stands, in our words.
-fn setting(error: &figment::Error, file: Option<&Path>) -> Error {
-    let key = match &error.kind {
-        figment::error::Kind::UnknownField(field, _) => field.clone(),
-        _ => error.path.join("."),
+/// The document in the file, and of it the settings that are not in tables. Keys that mean nothing are noted.
+fn read_file(file: Option<&Path>, problems: &mut Vec<Problem>) -> Result<(Node, Dict), Error> {
+    let nothing = Node {
+        line: None,
+        value: Value::Null,
     };
+    let Some(path) = file else {
+        return Ok((nothing, Dict::new()));
+    };
+    let wrong = |problem: Problem| Error::Settings(vec![problem]);
+    let whole = |problem: String| {
+        wrong(Problem {
+            key: String::new(),
+            place: path.display().to_string(),
+            problem,
+        })
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| whole(format!("it cannot be read: {error}")))?;
+    let name = path.display().to_string();
+    let document = Node::from_toml(&text, &name).map_err(wrong)?;
+    let mut own: Dict = toml::from_str(&text).map_err(|error| whole(error.to_string()))?;
+    own.retain(|key, _| KEYS.contains(&&**key));
+    let reading = Reading::new(name);
+    reading.table(&document, "").known(&|key| {
+        if KEYS.contains(&key) || TABLES.contains(&key) {
+            return Ok(());
+        }
+        if router::KEYS.contains(&key) {
+            return Err("there is no such key here: it belongs in the table [router]".to_owned());
+        }
+        let known = KEYS.iter().chain(TABLES).copied();
+        Err(format!("there is no such key{}", nearest(key, known)))
+    });
+    if let Err(unknown) = reading.finish(()) {
+        problems.extend(unknown);
+    }
+    Ok((document, own))
+}
+
+fn shown(file: Option<&Path>) -> String {
+    file.unwrap_or(Path::new(FILE_NAME)).display().to_string()
+}
+
+fn and_more(n_problems: usize) -> String {
+    match n_problems {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more: see ingle config check)", n - 1),
+    }
+}
+
+/// The problem with a setting, where it stands, in our words.
+fn setting(error: &figment::Error, file: &str) -> Problem {
+    let key = error.path.join(".");
     let layer = error.metadata.as_ref().map_or("", |layer| &*layer.name);
     let place = if layer.contains("environment") {
         format!("INGLE_{}", key.to_uppercase())
     } else {
-        let file = file.unwrap_or(Path::new(FILE_NAME));
-        format!("{key} in {}", file.display())
+        format!("{key} in {file}")
     };
-    let problem = match &error.kind {
-        figment::error::Kind::UnknownField(_, known) => {
-            format!("there is no such setting; there are {}", known.join(", "))
-        }
-        kind => kind.to_string(),
-    };
-    Error::Setting { place, problem }
+    Problem {
+        key,
+        place,
+        problem: error.kind.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ mod tests {
 
     /// Not models: what the router knows of others' models.
     const TABLES: [&str; 1] = ["prices.toml"];
+    const TABLES: [&str; 2] = ["aliases.toml", "quality.toml"];
 
     /// The files of a folder of the project that end in `extension`.
     fn files(folder: &str, extension: &str) -> BTreeSet<String> {

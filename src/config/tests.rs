@@ -79,7 +79,9 @@ fn what_cannot_be_is_named_with_its_place() {
             error.to_string()
         };
         jail.create_file(FILE_NAME, "thread = 3\n")?;
-        assert!(sentence().starts_with("thread in ingle.toml: there is no such setting"));
+        assert!(sentence().starts_with(
+            "thread in ingle.toml, line 1: there is no such key: did you mean threads?"
+        ));
         jail.create_file(FILE_NAME, "threads = 0\n")?;
         assert!(
             sentence().starts_with("threads in ingle.toml: "),

@@ -6,4 +6,8 @@ pub mod decision;
 pub mod health;
 pub mod money;
 pub mod prices;
+pub mod names;
+pub mod policy;
+pub mod quality;
 mod race;
+pub mod teams;

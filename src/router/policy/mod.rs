@@ -1,0 +1,122 @@
+//! Decides who answers a request: which candidates there are, which of them may not, and in which order the others are
+//! tried. Pure: everything it knows is in its arguments, and all it does is in its answer, with reasons.
+
+mod cost;
+mod filter;
+mod gather;
+mod openrouter;
+mod question;
+mod rank;
+mod reason;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::router::Strategy;
+use crate::money::MicroUsd;
+use crate::router::names::Target;
+
+pub use cost::Rates;
+pub use openrouter::{AutoRouter, MaxPrice, OpenRouterWish, Sort};
+pub use question::{Needs, Question};
+pub use reason::{Exclusion, Reason, Why};
+pub use snapshot::{Breaker, Facts, FactsOf, LocalModel, LocalState, Snapshot};
+
+/// Who may answer, the best first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Those that may answer in the order in which they are tried, then those that may not.
+    pub candidates: Vec<Candidate>,
+    /// By what they were ordered.
+    pub strategy: Strategy,
+    /// Who said so.
+    pub strategy_by: &'static str,
+    /// Whether another may answer where the first does not.
+    pub fallback: bool,
+    /// Why there is nobody at all: nobody knows the model.
+    pub unknown: Option<String>,
+}
+
+impl Plan {
+    /// Those that may answer, in the order in which they are tried.
+    pub fn allowed(&self) -> impl Iterator<Item = &Candidate> {
+        let candidates = self.candidates.iter();
+        candidates.filter(|candidate| candidate.excluded.is_none())
+    }
+
+    /// One sentence on why nobody may answer.
+    pub fn refusal(&self) -> String {
+        if let Some(unknown) = &self.unknown {
+            return unknown.clone();
+        }
+        let reasons = self.candidates.iter().filter_map(|candidate| {
+            let excluded = candidate.excluded.as_ref()?;
+            Some(format!("{}: {excluded}", candidate.target))
+        });
+        let reasons: Vec<String> = reasons.take(MOST_TOLD).collect();
+        if reasons.is_empty() {
+            return "there is no model to ask: load one, or configure a provider".to_owned();
+        }
+        format!("no model may answer this request ({})", reasons.join("; "))
+    }
+}
+
+/// Candidates of which a refusal tells.
+const MOST_TOLD: usize = 8;
+
+/// A model that may answer, or may not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// Whose model, and which.
+    pub target: Target,
+    /// The temperature where the request gives none.
+    pub temperature: Option<f32>,
+    /// Tokens of the answer at most. Always there for a provider.
+    pub max_tokens: Option<u32>,
+    /// Why it is one, and why it stands where it stands.
+    pub why: Vec<Reason>,
+    /// Time to its first content.
+    pub predicted_ttft: Option<Duration>,
+    /// Time to its end.
+    pub predicted_total: Option<Duration>,
+    /// What it is likely to cost; absent where nobody knows.
+    #[serde(serialize_with = "dollars")]
+    pub predicted_cost: Option<MicroUsd>,
+    /// What it costs at most; absent where nobody knows.
+    #[serde(serialize_with = "dollars")]
+    pub worst_cost: Option<MicroUsd>,
+    /// Its score.
+    pub quality: Option<f64>,
+    /// What OpenRouter is to be told.
+    pub openrouter: Option<OpenRouterWish>,
+    /// Why it may not answer.
+    pub excluded: Option<Exclusion>,
+}
+
+#[expect(clippy::ref_option, reason = "serde hands it over so")]
+fn dollars<S: serde::Serializer>(amount: &Option<MicroUsd>, to: S) -> Result<S::Ok, S::Error> {
+    amount.map(MicroUsd::to_usd).serialize(to)
+}
+
+/// Decides who answers `question` as things stand in `snapshot`.
+pub fn plan(question: &Question, snapshot: &Snapshot<'_>) -> Plan {
+    let asked = question::Asked::new(question, snapshot);
+    let gathered = gather::gather(&asked);
+    let unknown = gathered.unknown;
+    let candidates = gathered.found.into_iter();
+    let judged: Vec<rank::Judged> = candidates
+        .map(|found| filter::judge(found, &asked))
+        .collect();
+    let candidates = rank::rank(judged, &asked);
+    Plan {
+        candidates,
+        strategy: asked.strategy,
+        strategy_by: asked.strategy_by,
+        fallback: asked.fallback,
+        unknown,
+    }
+}

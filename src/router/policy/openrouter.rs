@@ -1,0 +1,161 @@
+//! What OpenRouter is told: it has providers of its own to choose from, by its own fields.
+
+use serde::Serialize;
+
+use super::cost::Rates;
+use super::question::Asked;
+use crate::config::router::Strategy;
+use crate::egress::Privacy;
+use crate::money::MicroUsd;
+use crate::router::names::Pattern;
+
+/// Tokens of an answer up to which its beginning matters more than its rate.
+const SHORT_ANSWER: u32 = 128;
+/// The score from which on `auto` is told to choose among the dearer models.
+const HIGH_QUALITY: f64 = 0.8;
+
+/// What OpenRouter is told about one request, in its `provider` object and its plugins.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OpenRouterWish {
+    /// No dearer than this: what is dearer is passed over.
+    pub max_price: Option<MaxPrice>,
+    /// By what its providers are ordered.
+    pub sort: Option<Sort>,
+    /// Whether its other providers may answer where the first does not.
+    pub allow_fallbacks: bool,
+    /// Whether a provider must understand every field of the request.
+    pub require_parameters: bool,
+    /// Whether only providers may answer that keep nothing.
+    pub zdr: bool,
+    /// Of `openrouter/auto`: what it may choose from.
+    pub auto: Option<AutoRouter>,
+}
+
+/// The highest prices. Units: micro-dollars for a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MaxPrice {
+    /// Of the prompt.
+    #[serde(serialize_with = "dollars")]
+    pub prompt: MicroUsd,
+    /// Of the answer.
+    #[serde(serialize_with = "dollars")]
+    pub completion: MicroUsd,
+}
+
+/// By what OpenRouter orders its providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "OpenRouter's own words")]
+pub enum Sort {
+    Price,
+    Throughput,
+    Latency,
+    Exacto,
+}
+
+/// What `openrouter/auto` may choose from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AutoRouter {
+    /// Globs of models; empty: all.
+    pub allowed_models: Vec<String>,
+    /// How dear they may be, in OpenRouter's word.
+    pub cost_tier: Option<&'static str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn dollars<S: serde::Serializer>(amount: &MicroUsd, to: S) -> Result<S::Ok, S::Error> {
+    amount.to_usd().serialize(to)
+}
+
+/// Dollars for a token as whole micro-dollars for a million, rounded down: a cap is a cap.
+pub(super) fn per_million(per_token: f64) -> MicroUsd {
+    let micros = (per_token * 1e12).min(9e18);
+    // What is a whole number but for the way dollars are written as floats shall stay it.
+    let near = micros.round();
+    let whole = if (micros - near).abs() < 1e-3 {
+        near
+    } else {
+        micros.floor()
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the bounds were just set, and prices are not negative"
+    )]
+    MicroUsd(whole.max(0.0) as u64)
+}
+
+/// The acceptable models in OpenRouter's words; those of other providers are not among them.
+pub(super) fn allowed_models(patterns: &[Pattern]) -> Vec<String> {
+    let ours = patterns.iter().filter(|pattern| {
+        let provider = pattern.provider();
+        provider.is_none() || provider == Some("openrouter")
+    });
+    let globs = ours.flat_map(Pattern::globs).filter(|glob| *glob != "auto");
+    let mut globs: Vec<String> = globs
+        .map(|glob| {
+            if glob.contains('/') || glob == "*" {
+                glob.to_owned()
+            } else {
+                format!("*/{glob}")
+            }
+        })
+        .collect();
+    globs.sort();
+    globs.dedup();
+    globs
+}
+
+/// What OpenRouter is told about the request. `bound` are prices that a cap has made where nobody knows any.
+pub(super) fn wish(
+    asked: &Asked<'_>,
+    is_auto: bool,
+    bound: Option<Rates>,
+    expected_tokens: u32,
+) -> OpenRouterWish {
+    let preferences = &asked.preferences;
+    let settings = asked.snapshot.settings;
+    let provider = settings.providers.get("openrouter");
+    let threshold = preferences.quality_threshold;
+    let wants_best = asked.strategy == Strategy::QualityFirst || threshold.is_some();
+    let fast = if expected_tokens <= SHORT_ANSWER {
+        Sort::Latency
+    } else {
+        Sort::Throughput
+    };
+    let sort = match asked.strategy {
+        _ if asked.prefers_faster => Some(fast),
+        Strategy::SpeedFirst => Some(fast),
+        Strategy::CostOptimized => Some(Sort::Price),
+        _ if wants_best => Some(Sort::Exacto),
+        _ => None,
+    };
+    let max_price = preferences.cost_per_token().map(|per_token| {
+        let most = per_million(per_token);
+        MaxPrice {
+            prompt: most,
+            completion: most,
+        }
+    });
+    let bound = bound.map(|rates| MaxPrice {
+        prompt: MicroUsd(rates.prompt),
+        completion: MicroUsd(rates.completion),
+    });
+    let tier = threshold.is_some_and(|threshold| threshold >= HIGH_QUALITY)
+        || asked.strategy == Strategy::QualityFirst;
+    OpenRouterWish {
+        max_price: max_price.or(bound),
+        sort,
+        allow_fallbacks: asked.fallback,
+        require_parameters: asked.question.needs.tools || asked.question.needs.json,
+        zdr: provider.is_none_or(|provider| provider.zdr) || asked.privacy >= Privacy::ZdrOnly,
+        auto: is_auto.then(|| AutoRouter {
+            allowed_models: asked
+                .acceptable
+                .as_deref()
+                .map(allowed_models)
+                .unwrap_or_default(),
+            cost_tier: tier.then_some("high"),
+        }),
+    }
+}

@@ -1,0 +1,172 @@
+//! What is asked, and what holds for it once team and configuration have had their say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Snapshot;
+use crate::config::router::{Preferences, Strategy};
+use crate::egress::Privacy;
+use crate::router::names::{Name, Pattern};
+use crate::router::teams::Team;
+
+/// A request, as far as it matters for who answers it.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The model as the client named it.
+    pub model: String,
+    /// What it is about, for the team's hints.
+    pub task: Option<String>,
+    /// Whose request it is.
+    pub team: Option<Arc<Team>>,
+    /// What the request prefers.
+    pub preferences: Preferences,
+    /// Whether another may answer, where the request says so.
+    pub enable_fallback: Option<bool>,
+    /// How far the prompt may go; the team's and the configuration's word can only tighten it.
+    pub privacy: Privacy,
+    /// Time to the first content.
+    pub deadline: Option<Duration>,
+    /// Tokens of the prompt, about.
+    pub prompt_tokens: u32,
+    /// Tokens of the prompt, certainly no more.
+    pub prompt_tokens_most: u32,
+    /// Tokens of the answer at most, where the request says so.
+    pub max_tokens: Option<u32>,
+    /// Tokens that an answer of this kind is likely to have.
+    pub expected_tokens: Option<u32>,
+    /// Whether the request gives a temperature.
+    pub has_temperature: bool,
+    /// What it takes to answer it.
+    pub needs: Needs,
+}
+
+/// What it takes to answer a request besides text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a need of its own")]
+pub struct Needs {
+    /// Calls of tools.
+    pub tools: bool,
+    /// Eyes.
+    pub images: bool,
+    /// Answers in JSON of a schema.
+    pub json: bool,
+    /// Going on with a text that an assistant began.
+    pub prefix: bool,
+}
+
+impl Needs {
+    /// Their names.
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        let named = [
+            (self.tools, "tools"),
+            (self.images, "images"),
+            (self.json, "json"),
+            (self.prefix, "prefix"),
+        ];
+        let named = named.into_iter().filter(|(needed, _)| *needed);
+        named.map(|(_, name)| name)
+    }
+
+    /// Whether it needs the one of this name.
+    pub(super) fn has(self, name: &str) -> bool {
+        self.names().any(|needed| needed == name)
+    }
+}
+
+/// A question with everything that holds for it.
+pub(super) struct Asked<'a> {
+    pub(super) question: &'a Question,
+    pub(super) snapshot: &'a Snapshot<'a>,
+    /// The model that was named, once aliases are followed.
+    pub(super) name: Name,
+    pub(super) preferences: Preferences,
+    pub(super) acceptable: Option<Vec<Pattern>>,
+    pub(super) strategy: Strategy,
+    /// Who chose it.
+    pub(super) strategy_by: &'static str,
+    pub(super) prefers_local: bool,
+    pub(super) prefers_faster: bool,
+    pub(super) fallback: bool,
+    /// Whether providers may be asked that were not named.
+    pub(super) cloud: bool,
+    pub(super) privacy: Privacy,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(question: &'a Question, snapshot: &'a Snapshot<'a>) -> Self {
+        let settings = snapshot.settings;
+        let team = question.team.as_deref();
+        let of_team = team.map(|team| &team.preferences);
+        let mut preferences = question.preferences.clone();
+        if let Some(of_team) = of_team {
+            preferences = preferences.over(of_team);
+        }
+        let preferences = preferences.over(&settings.preferences);
+        let (strategy, strategy_by) = strategy(question, snapshot);
+        // A strategy that the request names is not overruled by what somebody prefers in general.
+        let said_by = |wish: fn(&Preferences) -> Option<bool>| match strategy_by {
+            "request" => wish(&question.preferences).unwrap_or(false),
+            "hint" => wish(&question.preferences).unwrap_or(false),
+            _ => wish(&preferences).unwrap_or(false),
+        };
+        let acceptable = preferences.acceptable_models.as_ref().map(|texts| {
+            let patterns = texts.iter().map(|text| snapshot.names.pattern(text));
+            patterns.collect()
+        });
+        let mut privacy = question.privacy.tightened(settings.privacy);
+        if let Some(of_team) = team.and_then(|team| team.privacy) {
+            privacy = privacy.tightened(of_team);
+        }
+        let of_team = team.and_then(|team| team.enable_fallback);
+        Self {
+            name: snapshot.names.read(&question.model),
+            acceptable,
+            strategy,
+            strategy_by,
+            prefers_local: said_by(|wishes| wishes.prefer_local),
+            prefers_faster: said_by(|wishes| wishes.prefer_faster),
+            fallback: question
+                .enable_fallback
+                .or(of_team)
+                .unwrap_or(settings.fallback),
+            cloud: preferences.fallback_to_cloud.unwrap_or(true),
+            preferences,
+            privacy,
+            question,
+            snapshot,
+        }
+    }
+
+    /// Time to the first content that a candidate has.
+    pub(super) fn deadline(&self, is_local: bool) -> Option<Duration> {
+        let settings = self.snapshot.settings;
+        let team = self.question.team.as_deref();
+        let asked = self.question.deadline;
+        let asked = asked.or_else(|| team.and_then(|team| team.deadline));
+        let asked = asked.or(settings.deadline);
+        match settings.local_timeout.filter(|_| is_local) {
+            Some(timeout) => Some(asked.map_or(timeout, |asked| asked.min(timeout))),
+            None => asked,
+        }
+    }
+}
+
+/// The strategy, and who chose it: the request, the team's hint for the task, the team, the configuration.
+fn strategy(question: &Question, snapshot: &Snapshot<'_>) -> (Strategy, &'static str) {
+    if let Some(strategy) = question.preferences.strategy {
+        return (strategy, "request");
+    }
+    let team = question.team.as_deref();
+    let hint = team.zip(question.task.as_deref());
+    if let Some(strategy) = hint.and_then(|(team, task)| team.hint(task)) {
+        return (strategy, "hint");
+    }
+    if let Some(strategy) = team.and_then(|team| team.preferences.strategy) {
+        return (strategy, "team");
+    }
+    let preferred = snapshot.settings.preferences.strategy;
+    (
+        preferred.unwrap_or(snapshot.settings.strategy),
+        "configuration",
+    )
+}
