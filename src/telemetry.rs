@@ -68,6 +68,24 @@ pub mod names {
     pub const INTER_TOKEN: &str = "ingle_inter_token_seconds";
     /// From a queued request to its end, by outcome.
     pub const REQUEST_DURATION: &str = "ingle_request_duration_seconds";
+    /// Answers, by who gave them.
+    pub const SELECTED: &str = "ingle_model_selection_count";
+    /// Requests that are over, by why who answered was asked, and by outcome.
+    pub const ROUTED: &str = "ingle_routing_decisions";
+    /// What was spent, by team. Units: micro-dollars.
+    pub const COST: &str = "ingle_cost_per_team_micro_usd";
+    /// Of all answers, those of this machine.
+    pub const LOCAL_SHARE: &str = "ingle_local_vs_cloud_ratio";
+    /// From a request to the first content, by who answered.
+    pub const ROUTED_FIRST: &str = "ingle_response_first_content_seconds";
+    /// From a request to its end, by who answered.
+    pub const ROUTED_WHOLE: &str = "ingle_response_times_seconds";
+    /// Answers of providers after this machine was asked, by why.
+    pub const ESCALATIONS: &str = "ingle_escalations_total";
+    /// How good answers were, as somebody reported it, by model.
+    pub const QUALITY: &str = "ingle_quality_scores";
+    /// What first contents took, of what was predicted.
+    pub const PREDICTION_RATIO: &str = "ingle_prediction_ratio";
     /// Requests answered, by route and status.
     pub const HTTP_REQUESTS: &str = "ingle_http_requests_total";
 }
@@ -82,6 +100,11 @@ const INTER_TOKEN_BUCKETS: &[f64] = &[
 ];
 const DURATION_BUCKETS: &[f64] = &[
     0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+const SHARE_BUCKETS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+const RATIO_BUCKETS: &[f64] = &[
+    0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0,
 ];
 
 /// Starts logging to stderr. `INGLE_LOG` filters, e.g. `debug` or `ingle::pool=trace`; `level` is
@@ -117,6 +140,10 @@ pub fn record_metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(exact(names::TIME_TO_FIRST_TOKEN), FIRST_TOKEN_BUCKETS)?
         .set_buckets_for_metric(exact(names::INTER_TOKEN), INTER_TOKEN_BUCKETS)?
         .set_buckets_for_metric(exact(names::REQUEST_DURATION), DURATION_BUCKETS)?
+        .set_buckets_for_metric(exact(names::ROUTED_FIRST), FIRST_TOKEN_BUCKETS)?
+        .set_buckets_for_metric(exact(names::ROUTED_WHOLE), DURATION_BUCKETS)?
+        .set_buckets_for_metric(exact(names::QUALITY), SHARE_BUCKETS)?
+        .set_buckets_for_metric(exact(names::PREDICTION_RATIO), RATIO_BUCKETS)?
         .build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {

@@ -69,6 +69,15 @@ pub enum BackendErrorKind {
     ShuttingDown,
     /// The engine failed while it answered.
     Failed,
+    /// More is asked for than may still be used.
+    OverLimit {
+        /// When there is more, if waiting helps.
+        retry_after: Option<Duration>,
+    },
+    /// It may not be answered there: privacy, a key, a list of models.
+    NotAllowed,
+    /// The request goes round in circles.
+    Loop,
     /// A provider failed.
     Provider(ProviderFault),
 }
@@ -156,6 +165,7 @@ impl BackendErrorKind {
             self,
             Self::UnknownModel
                 | Self::InvalidRequest { .. }
+                | Self::Loop
                 | Self::Provider(ProviderFault::Rejected)
         )
     }

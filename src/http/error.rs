@@ -198,6 +198,19 @@ impl From<BackendError> for ApiError {
                 code: Some("timeout"),
                 ..Self::new(StatusCode::GATEWAY_TIMEOUT, error.message)
             },
+            BackendErrorKind::OverLimit { retry_after } => Self {
+                code: Some("budget_exceeded"),
+                retry_after,
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, error.message)
+            },
+            BackendErrorKind::NotAllowed => Self {
+                code: Some("not_allowed"),
+                ..Self::new(StatusCode::FORBIDDEN, error.message)
+            },
+            BackendErrorKind::Loop => Self {
+                code: Some("routing_loop"),
+                ..Self::new(StatusCode::LOOP_DETECTED, error.message)
+            },
             BackendErrorKind::Provider(fault) => of_provider(fault, error.message),
             BackendErrorKind::Failed => Self {
                 code: Some("engine_failed"),

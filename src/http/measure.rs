@@ -5,16 +5,16 @@ use std::time::Instant;
 use futures_util::{StreamExt, stream};
 
 use crate::backend::ChatStream;
+use crate::router::Answer;
 use crate::telemetry::names;
 
-/// Passes an answer on and measures it; `model` labels the figures.
-///
-/// Begins when it is called: once the request is queued. Text that arrives together counts as one
-/// step between tokens.
-pub(super) fn measured(answer: ChatStream, model: &str) -> ChatStream {
-    let clock = Clock::new(model);
+/// Passes an answer on and measures it with a clock that began with the request. Who answers labels the figures; a
+/// model of this machine by its name alone. Text that arrives together counts as one step between tokens.
+pub(super) fn measured(answer: Answer, mut clock: Clock) -> ChatStream {
+    let model = answer.target.strip_prefix("local:");
+    clock.model = model.unwrap_or(&answer.target).to_owned();
     Box::pin(stream::unfold(
-        (answer, clock),
+        (answer.stream, clock),
         |(mut answer, mut clock)| async move {
             let item = answer.next().await?;
             match &item {

@@ -1,5 +1,6 @@
 //! Going on with an answer that broke off: when that is honest, what is asked for, and where the new text begins.
 
+use crate::backend::provider::Dialect;
 use crate::chat::{ChatRequest, ContentPart, Message, Role, Said, ToolChoice};
 
 /// Bytes of a token, where nobody counted.
@@ -44,6 +45,34 @@ pub(super) fn of(request: &ChatRequest, said: &Said) -> Continuation {
     }
     rest.continue_final = true;
     Continuation::Ask(Box::new(rest))
+}
+
+/// Whether a model of a provider goes on with an assistant's text that ends the conversation. Who does not is known to
+/// refuse it, or to answer it as if it were a question.
+pub(super) fn continues_a_prefix(dialect: Dialect, model: &str) -> bool {
+    match dialect {
+        Dialect::OpenAi => false,
+        Dialect::Anthropic => is_old_claude(model),
+        Dialect::OpenRouter => match model.split_once('/') {
+            Some(("anthropic", model)) => is_old_claude(model),
+            Some((author, _)) => matches!(author, "mistralai" | "deepseek"),
+            None => false,
+        },
+        // Told so in the words of vLLM, llama-server and Ingle.
+        Dialect::Compatible => true,
+    }
+}
+
+/// Claude up to 4.5: later ones refuse it.
+fn is_old_claude(model: &str) -> bool {
+    let numbers = model.split(['-', '.', ':', '@']);
+    let mut numbers = numbers.filter_map(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), _) if major < 4 => true,
+        // The second may be a date, as in claude-sonnet-4-20250514.
+        (Some(4), minor) => minor.is_none_or(|minor| minor <= 5 || minor > 1000),
+        _ => false,
+    }
 }
 
 /// Takes the text so far away from one who repeats it before going on.
@@ -180,6 +209,27 @@ mod tests {
         };
         for said in [thought, called, said("")] {
             assert_eq!(of(&request(), &said), Continuation::Impossible);
+        }
+    }
+
+    #[test]
+    fn who_goes_on_with_a_text_is_known() {
+        for (dialect, model, goes_on) in [
+            (Dialect::OpenAi, "gpt-4", false),
+            (Dialect::Anthropic, "claude-3-opus-20240229", true),
+            (Dialect::Anthropic, "claude-3-5-haiku-20241022", true),
+            (Dialect::Anthropic, "claude-sonnet-4-20250514", true),
+            (Dialect::Anthropic, "claude-haiku-4-5", true),
+            (Dialect::Anthropic, "claude-opus-4-6", false),
+            (Dialect::Anthropic, "claude-sonnet-5", false),
+            (Dialect::OpenRouter, "anthropic/claude-3.7-sonnet", true),
+            (Dialect::OpenRouter, "anthropic/claude-opus-4.6", false),
+            (Dialect::OpenRouter, "mistralai/mistral-large", true),
+            (Dialect::OpenRouter, "openai/gpt-4", false),
+            (Dialect::OpenRouter, "auto", false),
+            (Dialect::Compatible, "whatever", true),
+        ] {
+            assert_eq!(continues_a_prefix(dialect, model), goes_on, "{model}");
         }
     }
 

@@ -105,6 +105,9 @@ pub(super) fn fault(error: &BackendError) -> &'static str {
         BackendErrorKind::Timeout => "timeout",
         BackendErrorKind::LoadFailed { .. } => "load_failed",
         BackendErrorKind::ShuttingDown => "shutting_down",
+        BackendErrorKind::OverLimit { .. } => "over_limit",
+        BackendErrorKind::NotAllowed => "not_allowed",
+        BackendErrorKind::Loop => "loop",
         BackendErrorKind::Failed => "failed",
     }
 }

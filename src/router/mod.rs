@@ -1,13 +1,408 @@
 //! F7: who answers: policy, prediction, health, money, decisions.
 
+mod asker;
+mod attempt;
 mod chase;
 mod continuation;
+mod core;
 pub mod decision;
 pub mod health;
+mod locals;
+mod measure;
 pub mod money;
-pub mod prices;
 pub mod names;
 pub mod policy;
+pub mod prices;
 pub mod quality;
 mod race;
+mod relay;
 pub mod teams;
+
+pub use measure::Measured;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::backend::local::LocalBackend;
+use crate::backend::provider::Provider;
+use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
+use crate::caller::Caller;
+use crate::chat::{ChatRequest, ResponseFormat};
+use crate::config::router::{Preferences, RouterSettings};
+use crate::egress::{Egress, Privacy};
+use asker::Asker;
+use attempt::prompt_tokens;
+use core::Core;
+use decision::{Asking, Decision, Decisions, Record};
+use measure::Measures;
+use money::{Account, Money};
+use names::Names;
+use policy::{Exclusion, Needs, Plan, Question};
+use prices::Prices;
+use quality::Quality;
+use relay::Relay;
+use teams::{Team, Teams};
+
+/// How often a request may be passed on: one that comes back goes round in circles.
+const HOPS_MOST: u32 = 4;
+/// Time for an answer of which nobody says when it must be complete.
+const WHOLE_TIME: Duration = Duration::from_secs(3600);
+
+/// What a router is made of.
+pub struct RouterOptions {
+    /// The engine of this process.
+    pub local: LocalBackend,
+    /// What is configured.
+    pub settings: RouterSettings,
+    /// What models are called.
+    pub names: Names,
+    /// Who asks in whose name.
+    pub teams: Teams,
+    /// How good models are.
+    pub quality: Quality,
+    /// What they cost.
+    pub prices: Prices,
+    /// What may be spent.
+    pub money: Money,
+    /// What may leave this machine.
+    pub egress: Egress,
+    /// Nothing may.
+    pub offline: bool,
+    /// Who can be asked besides the engine.
+    pub providers: Vec<Provider>,
+}
+
+/// Answers requests by whoever is best for them. Clones share everything.
+#[derive(Clone)]
+pub struct Router {
+    core: Arc<Core>,
+    teams: Arc<Teams>,
+}
+
+/// What a request says about who may answer it.
+#[derive(Clone, Debug)]
+pub struct Meta {
+    /// Who asks.
+    pub caller: Caller,
+    /// For whom, by the name that was given.
+    pub team: Option<String>,
+    /// What it is about.
+    pub task: Option<String>,
+    /// By when something must be seen: the first content of a stream, else the whole.
+    pub deadline: Option<Duration>,
+    /// How far the prompt may go.
+    pub privacy: Privacy,
+    /// What is preferred.
+    pub preferences: Preferences,
+    /// Whether another may answer.
+    pub enable_fallback: Option<bool>,
+    /// Whether it is read as it comes.
+    pub is_streamed: bool,
+    /// How often it was passed on before.
+    pub n_hops: u32,
+}
+
+impl Meta {
+    /// Nothing said, by `caller`.
+    pub fn of(caller: Caller) -> Self {
+        Self {
+            caller,
+            team: None,
+            task: None,
+            deadline: None,
+            privacy: Privacy::Any,
+            preferences: Preferences::default(),
+            enable_fallback: None,
+            is_streamed: true,
+            n_hops: 0,
+        }
+    }
+}
+
+/// A request that somebody may answer.
+pub struct Routed {
+    asker: Asker,
+}
+
+/// An answer, and who gives it.
+pub struct Answer {
+    /// What is said.
+    pub stream: ChatStream,
+    /// Who says it.
+    pub target: String,
+    /// Why that one was asked.
+    pub why: &'static str,
+}
+
+impl Routed {
+    /// By which the decision is asked about.
+    pub fn id(&self) -> &str {
+        self.asker.record.id()
+    }
+
+    /// Asks; `Ok` once somebody has said something. Dropping it, or the stream, cancels everything.
+    ///
+    /// # Errors
+    /// Nobody answered.
+    pub async fn answer(self) -> Result<Answer, BackendError> {
+        let unheard = Unheard(Some(self.asker));
+        let Some(asker) = &unheard.0 else {
+            return Err(BackendError::new(BackendErrorKind::Failed, "nobody was asked"));
+        };
+        let began = asker.begin().await;
+        let asker = unheard.heard();
+        match (began, asker) {
+            (Ok((begun, attempt)), Some(asker)) => {
+                let (target, why) = (attempt.target().to_string(), attempt.why());
+                let stream = Relay::stream(asker, begun, attempt);
+                Ok(Answer {
+                    stream,
+                    target,
+                    why,
+                })
+            }
+            (Err(error), Some(asker)) => {
+                let end = decision::End::Failed(error.clone());
+                asker.ended(end, crate::chat::Usage::default());
+                Err(error)
+            }
+            (_, None) => Err(BackendError::new(BackendErrorKind::Failed, "nobody was asked")),
+        }
+    }
+}
+
+/// A request that nobody has answered yet: if whoever asked leaves, the record says so.
+struct Unheard(Option<Asker>);
+
+impl Unheard {
+    fn heard(mut self) -> Option<Asker> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(asker) = &self.0 {
+            asker.ended(decision::End::Cancelled, crate::chat::Usage::default());
+        }
+    }
+}
+
+impl Router {
+    /// A router of these parts.
+    pub fn new(options: RouterOptions) -> Self {
+        let providers = options.providers.into_iter();
+        let providers: BTreeMap<String, Provider> = providers
+            .map(|provider| (provider.name().to_owned(), provider))
+            .collect();
+        let core = Core {
+            local: options.local,
+            settings: options.settings,
+            names: options.names,
+            quality: options.quality,
+            prices: options.prices,
+            money: options.money,
+            egress: options.egress,
+            offline: options.offline,
+            providers,
+            decisions: Decisions::default(),
+            measures: Measures::default(),
+            locals: locals::Locals::default(),
+            health: Mutex::default(),
+            hedges: Mutex::new(1.0),
+        };
+        Self {
+            core: Arc::new(core),
+            teams: Arc::new(options.teams),
+        }
+    }
+
+    /// The engine of this process.
+    pub fn local(&self) -> &LocalBackend {
+        &self.core.local
+    }
+
+    /// What was and may be spent.
+    pub fn money(&self) -> &Money {
+        &self.core.money
+    }
+
+    /// What is measured of all requests.
+    pub fn measured(&self) -> Measured {
+        self.core.measures.now()
+    }
+
+    /// Somebody says how good an answer was, from 0 to 1.
+    pub fn scored(&self, decision: &Decision, score: f64) {
+        let by = decision.served_by.as_deref().unwrap_or(&decision.model);
+        self.core.measures.scored(by, score);
+    }
+
+    /// One decision of late.
+    pub fn decision(&self, id: &str) -> Option<Decision> {
+        self.core.decisions.find(id)
+    }
+
+    /// Decides who may answer, and asks nobody.
+    ///
+    /// # Errors
+    /// The team is not known, or not the caller's.
+    pub async fn plan(&self, request: &ChatRequest, meta: &Meta) -> Result<Plan, BackendError> {
+        let (question, account) = self.question(request, meta)?;
+        Ok(self.core.plan(&question, &account).await)
+    }
+
+    /// Decides who may answer.
+    ///
+    /// # Errors
+    /// Nobody may, the team is not known, or the request goes round in circles.
+    pub async fn route(&self, request: ChatRequest, meta: Meta) -> Result<Routed, BackendError> {
+        if meta.n_hops > HOPS_MOST {
+            let message = format!(
+                "the request was passed on {} times: LOCAL_MODEL_URL or a provider leads back here",
+                meta.n_hops
+            );
+            return Err(BackendError::new(BackendErrorKind::Loop, message));
+        }
+        let (question, account) = self.question(&request, &meta)?;
+        let core = &self.core;
+        core.save_hedge();
+        let plan = core.plan(&question, &account).await;
+        let mut candidates: Vec<_> = plan.allowed().cloned().collect();
+        if !plan.fallback {
+            candidates.truncate(1);
+        }
+        let asking = Asking {
+            model: request.model.clone(),
+            team: account.team.as_ref().map(ToString::to_string),
+            key: account.key.as_ref().map(ToString::to_string),
+            task: question.task.clone(),
+            privacy: question.privacy.to_string(),
+        };
+        let record = Record::new(asking, serde_json::to_value(&plan).unwrap_or_default());
+        core.decisions.keep(&record);
+        if candidates.is_empty() {
+            let error = refused(&plan);
+            let end = decision::End::Failed(error.clone());
+            record.finished(end, crate::chat::Usage::default());
+            core.ended(&record);
+            return Err(error);
+        }
+        let deadline = core.deadline(&question);
+        let began = record.began();
+        let first_by = deadline.filter(|_| meta.is_streamed).map(|time| began + time);
+        let until = deadline.filter(|_| !meta.is_streamed).unwrap_or(WHOLE_TIME);
+        Ok(Routed {
+            asker: Asker {
+                core: Arc::clone(core),
+                privacy: core.privacy(&question),
+                request: Arc::new(request),
+                question,
+                account,
+                candidates,
+                record,
+                first_by,
+                until: Some(began + until),
+                n_hops: meta.n_hops,
+            },
+        })
+    }
+
+    fn question(
+        &self,
+        request: &ChatRequest,
+        meta: &Meta,
+    ) -> Result<(Question, Account), BackendError> {
+        let team = self.team(meta)?;
+        let (guess, most) = prompt_tokens(request);
+        let account = Account {
+            key: meta.caller.key.clone(),
+            team: team.as_ref().map(|team| crate::caller::Team::new(&team.name)),
+        };
+        let question = Question {
+            model: request.model.clone(),
+            task: meta.task.clone(),
+            team,
+            preferences: meta.preferences.clone(),
+            enable_fallback: meta.enable_fallback,
+            privacy: meta.privacy.tightened(meta.caller.privacy),
+            deadline: meta.deadline,
+            prompt_tokens: guess,
+            prompt_tokens_most: most,
+            max_tokens: request.max_new_tokens,
+            expected_tokens: None,
+            has_temperature: request.sampling.temperature.is_some(),
+            needs: Needs {
+                tools: !request.tools.is_empty(),
+                images: request.has_images(),
+                json: matches!(request.response_format, Some(ResponseFormat::JsonSchema(_))),
+                prefix: request.continue_final,
+            },
+        };
+        Ok((question, account))
+    }
+
+    /// The team a request is for: the key's own, or one that the key may name.
+    fn team(&self, meta: &Meta) -> Result<Option<Arc<Team>>, BackendError> {
+        let own = meta.caller.team.as_ref();
+        let named = match (&meta.team, own) {
+            (None, None) => return Ok(None),
+            (None, Some(own)) => own.as_str(),
+            (Some(named), Some(own))
+                if crate::caller::Team::new(named) != *own && !meta.caller.may_name_any_team =>
+            {
+                let message = format!("this key is of the team {own} and may not ask for {named}");
+                return Err(BackendError::new(BackendErrorKind::NotAllowed, message));
+            }
+            (Some(named), _) => named,
+        };
+        let found = self.teams.find(named);
+        found.map(Some).map_err(|error| {
+            let kind = BackendErrorKind::InvalidRequest { param: "ingle.team" };
+            BackendError::new(kind, error.to_string())
+        })
+    }
+}
+
+/// Why nobody may answer, as an error.
+fn refused(plan: &Plan) -> BackendError {
+    let message = plan.refusal();
+    if plan.unknown.is_some() {
+        return BackendError::new(BackendErrorKind::UnknownModel, message);
+    }
+    let first = plan.candidates.iter().find_map(|one| one.excluded.as_ref());
+    BackendError::new(first.map_or(BackendErrorKind::UnknownModel, kind_of), message)
+}
+
+fn kind_of(exclusion: &Exclusion) -> BackendErrorKind {
+    match exclusion {
+        Exclusion::NotConfigured { .. } | Exclusion::UnknownHere | Exclusion::NotHere => {
+            BackendErrorKind::UnknownModel
+        }
+        Exclusion::LoadFailed => BackendErrorKind::LoadFailed { retry_after: None },
+        Exclusion::ContextTooLong { tokens, holds } => BackendErrorKind::PromptTooLong {
+            n_prompt_tokens: *tokens,
+            n_ctx: *holds,
+        },
+        Exclusion::OutputTooLong { .. } => BackendErrorKind::InvalidRequest {
+            param: "max_tokens",
+        },
+        Exclusion::Lacks { what } => BackendErrorKind::Unsupported { param: what },
+        Exclusion::OverBudget { .. } => BackendErrorKind::OverLimit { retry_after: None },
+        Exclusion::BreakerOpen { retry_after_ms } => {
+            let retry_after = Some(Duration::from_millis(*retry_after_ms));
+            BackendErrorKind::Provider(ProviderFault::Unavailable { retry_after })
+        }
+        Exclusion::Offline
+        | Exclusion::Privacy { .. }
+        | Exclusion::NotAcceptable
+        | Exclusion::NoCloud
+        | Exclusion::NoFallback
+        | Exclusion::Unpriced { .. }
+        | Exclusion::TooDear { .. }
+        | Exclusion::OverMaxCost { .. }
+        | Exclusion::QualityBelow { .. }
+        | Exclusion::Unscored { .. } => BackendErrorKind::NotAllowed,
+    }
+}

@@ -1,46 +1,80 @@
 //! `POST /v1/chat/completions`, streamed and whole.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use super::request::ChatCompletion;
 use super::response::{Delta, Envelope};
-use crate::backend::ChatStream;
+use crate::backend::{BackendError, ChatStream};
+use crate::caller::Caller;
 use crate::chat::{ChatDelta, Said};
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
-use crate::http::measure::measured;
-use crate::http::{AppState, unix_seconds};
+use crate::http::measure::{Clock, measured};
+use crate::http::route::Route;
+use crate::http::{AppState, routing, unix_seconds};
+use crate::router::Answer;
 
 /// Answers a chat completion.
 pub(in crate::http) async fn completions(
     State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = ChatCompletion::parse(&body)?;
+    let mut meta = routing::parse(&body, &headers, caller)?;
+    meta.is_streamed = request.stream;
     let envelope = Envelope::new(&request.chat.model, unix_seconds(), &state.fingerprint);
-    let answer = state.backend.chat(&request.chat, None).await?;
-    // Known by now, and one label however the client called it.
-    let id = state.backend.pool().canonical(&request.chat.model);
-    let answer = measured(answer, id.as_ref().map_or("", |id| id.as_str()));
-    if request.stream {
-        let writer = Writer {
-            answer: Some(answer),
-            envelope,
-            with_usage: request.include_usage,
-        };
-        return Ok(streamed(writer, state.limits.keep_alive));
+    let clock = Clock::new(&request.chat.model);
+    let routed = state.router.route(request.chat, meta).await?;
+    let id = routed.id().to_owned();
+    let mut answer = Box::pin(routed.answer());
+    if !request.stream {
+        let answer = answer.await?;
+        let route = Route::of(&answer, &id);
+        let whole = whole(measured(answer, clock), &envelope).await?;
+        return Ok(route.onto(Json(whole).into_response()));
     }
-    let whole = whole(answer, &envelope).await?;
-    Ok(Json(whole).into_response())
+    // Until somebody answers the status is open; but no client waits for it for ever.
+    let began = tokio::time::timeout(state.limits.keep_alive, &mut answer).await;
+    let (answer, route) = match began {
+        Ok(answer) => {
+            let answer = answer?;
+            let route = Route::of(&answer, &id);
+            (measured(answer, clock), route)
+        }
+        Err(_) => (later(answer, clock), Route::pending(&id)),
+    };
+    let writer = Writer {
+        answer: Some(answer),
+        envelope,
+        with_usage: request.include_usage,
+    };
+    Ok(route.onto(streamed(writer, state.limits.keep_alive)))
+}
+
+/// An answer that has not begun.
+fn later(
+    answer: Pin<Box<impl Future<Output = Result<Answer, BackendError>> + Send + 'static>>,
+    clock: Clock,
+) -> ChatStream {
+    let begun = async move {
+        match answer.await {
+            Ok(answer) => measured(answer, clock),
+            Err(error) => Box::pin(stream::iter([Err(error)])),
+        }
+    };
+    Box::pin(stream::once(begun).flatten())
 }
 
 /// Collects an answer.

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""What the router costs: the same chats to a provider directly, through Ingle, and through LiteLLM, in turn within one run.
+
+    benches/router.py [--ingle target/release/ingle] [--litellm PATH] [--rate 1000] [--seconds 20] [--busy MODEL.gguf]
+
+The provider is `ingle bench provider`: it answers after a fixed time. The load is `ingle bench load`: the servers are asked
+in turn at a fixed rate, so that all meet the same moments of the machine, and the difference of their quantiles is what
+stands between. Load, provider and gateway share the machine's cores. Everything is on loopback and ends by itself.
+"""
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+PRICES = """
+date = "2026-11-26"
+source = "this bench"
+
+[bench."bench-model"]
+prompt = "1"
+completion = "2"
+"""
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Process:
+    """A program of this run; stopped by its own id."""
+
+    def __init__(self, words, log, **environment):
+        self.log = open(log, "w")
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log, text=True,
+                                        env={**os.environ, **environment})
+
+    def line(self):
+        return self.process.stdout.readline().strip()
+
+    def cpu_seconds(self):
+        """User and system time of the process and its children."""
+        total, todo = 0, [self.process.pid]
+        while todo:
+            pid = todo.pop()
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            except FileNotFoundError:
+                continue
+            total += int(fields[11]) + int(fields[12])
+        return total / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(30)
+        self.log.close()
+
+
+def ingle(program, home, provider, budgets, busy):
+    """A server that knows the provider, with or without budgets."""
+    home.mkdir(parents=True)
+    (home / "prices.toml").write_text(PRICES)
+    config = f'[providers.bench]\ndialect = "compatible"\nbase_url = "{provider}/v1"\nmodels = ["bench-*"]\n'
+    if budgets:
+        for whom in ("", 'each = "team"\n', 'each = "key"\n'):
+            config += f'\n[[budget]]\n{whom}per = "day"\nusd = 1000000.0\nrequests = 100000000\n'
+    (home / "ingle.toml").write_text(config)
+    words = [program, "serve", "--config", str(home / "ingle.toml"), "--listen", "127.0.0.1:0"]
+    if busy:
+        words.append(busy)
+    server = Process(words, home / "log", INGLE_HOME=str(home), INGLE_LOG="warn")
+    server.url = server.line()
+    if not server.url:
+        raise SystemExit(f"the server did not start: {(home / 'log').read_text()}")
+    return server
+
+
+def litellm(program, home, provider):
+    home.mkdir(parents=True)
+    port = free_port()
+    (home / "config.yaml").write_text(
+        "model_list:\n  - model_name: bench-model\n    litellm_params:\n"
+        f"      model: openai/bench-model\n      api_base: {provider}/v1\n      api_key: none\n")
+    server = Process([program, "--config", str(home / "config.yaml"), "--port", str(port), "--num_workers", "1",
+                      "--host", "127.0.0.1"], home / "log", LITELLM_LOCAL_MODEL_COST_MAP="True")
+    server.url = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        time.sleep(1)
+        try:
+            urllib.request.urlopen(f"{server.url}/health/liveliness", timeout=1)
+            return server
+        except OSError:
+            continue
+    raise SystemExit("LiteLLM did not start")
+
+
+def load(program, urls, **options):
+    words = [program, "bench", "load", *(f"{url}/v1" for url in urls), "--model", "bench-model", "--json"]
+    for name, value in options.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    out = subprocess.run(words, capture_output=True, text=True, check=True, timeout=600).stdout
+    return json.loads(out)["servers"]
+
+
+def show(title, names, servers):
+    print(f"\n{title}\n\n| | n | failed | p50 | p90 | p99 | more: p50 | p90 | p99 |\n|---|---|---|---|---|---|---|---|---|")
+    for what in ("whole", "first", "gap"):
+        if what not in servers[0]:
+            continue
+        for name, server in zip(names, servers):
+            times = server[what]
+            more = [times[q] - servers[0][what][q] for q in ("p50", "p90", "p99")]
+            cells = [f"{times[q]:.3f}" for q in ("p50", "p90", "p99")] + [f"{m:+.3f}" for m in more]
+            failed = sum(server["errors"].values())
+            print(f"| {name}, {what} ms | {server['n']} | {failed} | " + " | ".join(cells) + " |")
+
+
+def most(program, name, server, seconds, clients=16):
+    """Answers a second at full load, and for each second of processor time the server took."""
+    before, start = server.cpu_seconds(), time.monotonic()
+    [measured] = load(program, [server.url], clients=clients, seconds=seconds)
+    cpu, wall = server.cpu_seconds() - before, time.monotonic() - start
+    n = measured["answers_per_second"] * wall
+    print(f"| {name} | {measured['answers_per_second']:.0f} | {cpu / wall:.2f} | {n / cpu:.0f} | "
+          f"{sum(measured['errors'].values())} |")
+    return n / cpu
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--ingle", default="target/release/ingle")
+    arguments.add_argument("--litellm", help="LiteLLM's program; without it only Ingle is measured")
+    arguments.add_argument("--rate", type=int, default=1000, help="requests a second to each server")
+    arguments.add_argument("--seconds", type=int, default=20)
+    arguments.add_argument("--latency", type=int, default=20, help="of the provider, in milliseconds")
+    arguments.add_argument("--busy", help="a model that Ingle computes with meanwhile, on all cores")
+    options = arguments.parse_args()
+    running = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        try:
+            words = [options.ingle, "bench", "provider", "--first-ms", str(options.latency), "--tokens", "16",
+                     "--gap-ms", "5", "--seconds", "900"]
+            provider = Process(words, folder / "provider.log")
+            running.append(provider)
+            provider.url = provider.line()
+            plain = ingle(options.ingle, folder / "plain", provider.url, False, options.busy)
+            running.append(plain)
+            budget = ingle(options.ingle, folder / "budget", provider.url, True, None)
+            running.append(budget)
+            names = ["direct", "Ingle", "Ingle with budgets"]
+            urls = [server.url for server in (provider, plain, budget)]
+            rate = options.rate * len(urls)
+            for stream in (False, True):
+                more = {"stream": True} if stream else {}
+                # A stream of 16 pieces is more work for everybody.
+                at = rate // 10 if stream else rate
+                measured = load(options.ingle, urls, rate=at, seconds=options.seconds, **more)
+                what = "streams" if stream else "whole answers"
+                show(f"{what}, {at // len(urls)} requests a second to each", names, measured)
+            if options.busy:
+                busy(options, plain, provider)
+            print("\n| full load, 16 clients | answers/s | cores used | answers a core-second | failed |\n|---|---|---|---|---|")
+            ours = most(options.ingle, "Ingle", plain, options.seconds)
+            most(options.ingle, "Ingle with budgets", budget, options.seconds)
+            if options.litellm:
+                theirs = litellm(options.litellm, folder / "litellm", provider.url)
+                running.append(theirs)
+                load(options.ingle, [theirs.url], clients=2, seconds=3)
+                peer = most(options.ingle, "LiteLLM", theirs, options.seconds)
+                print(f"\nanswers a core-second, Ingle over LiteLLM: {ours / peer:.1f}")
+                measured = load(options.ingle, [provider.url, plain.url, theirs.url], rate=60, seconds=options.seconds)
+                show("20 requests a second to each", ["direct", "Ingle", "LiteLLM"], measured)
+        finally:
+            for process in reversed(running):
+                process.stop()
+
+
+def busy(options, server, provider):
+    """The same while the engine of the server answers on all cores."""
+    name = Path(options.busy).stem
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": "Tell a long story."}],
+                       "max_tokens": 4000, "ignore_eos": True, "stream": True}).encode()
+    request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        answer.read(200)
+        measured = load(options.ingle, [provider.url, server.url], rate=200, seconds=min(options.seconds, 10))
+        show("while the engine computes on all cores, 100 requests a second to each", ["direct", "Ingle"], measured)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+//! Asks the candidates of one request: what each is sent, how long each is waited for, and who goes on where one breaks
+//! off.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+
+use super::attempt::{Attempt, Bounds, prompt_tokens};
+use super::chase::{Asked, Begun, Candidates, Lost, chase};
+use super::core::Core;
+use super::decision::{End, Record};
+use super::money::Account;
+use super::names::Target;
+use super::policy::{Candidate, Question};
+use super::race::{Lane, Race, Why};
+use super::relay::too_late;
+use crate::backend::provider::CallOptions;
+use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
+use crate::chat::{ChatRequest, Usage};
+use crate::egress::{Privacy, Purpose};
+
+/// How often a provider is asked again, once everybody else was asked too.
+const RETRIES: u32 = 2;
+/// How often our own engine is: its queue was full.
+const RETRIES_HERE: u32 = 1;
+/// A second opinion is asked no earlier than this.
+const HEDGE_LEAST: Duration = Duration::from_millis(200);
+
+/// One request and those who may answer it.
+pub(super) struct Asker {
+    pub(super) core: Arc<Core>,
+    pub(super) request: Arc<ChatRequest>,
+    pub(super) question: Question,
+    pub(super) privacy: Privacy,
+    pub(super) account: Account,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) record: Record,
+    /// By when the first content is wanted.
+    pub(super) first_by: Option<Instant>,
+    /// By when all must be over.
+    pub(super) until: Option<Instant>,
+    /// How often the request was passed on before it came here.
+    pub(super) n_hops: u32,
+}
+
+impl Asker {
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub(super) fn request(&self) -> &ChatRequest {
+        &self.request
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// How long an answer that has begun may fall silent.
+    pub(super) fn idle_time(&self, target: &Target) -> Option<Duration> {
+        let provider = self.core.settings.providers.get(&target.provider)?;
+        Some(provider.timeouts.idle)
+    }
+
+    /// The request is over.
+    pub(super) fn ended(&self, end: End, usage: Usage) {
+        self.record.finished(end, usage);
+        self.core.ended(&self.record);
+    }
+
+    /// Asks until somebody answers.
+    pub(super) async fn begin(&self) -> Result<(Begun, Attempt), BackendError> {
+        let race = Race::new(self.lanes(), self.until);
+        match chase(self, race).await {
+            Ok((_, begun, attempt)) => Ok((begun, attempt)),
+            Err(lost) => Err(self.told(lost)),
+        }
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        let one = |(i, candidate): (usize, &Candidate)| {
+            let target = &candidate.target;
+            let next = self.candidates.get(i + 1).map(|next| &next.target);
+            if target.is_local() {
+                let deadline = self.first_by.map(|by| by.saturating_duration_since(Instant::now()));
+                return Lane {
+                    patience: self.core.settings.local_timeout,
+                    hedge_after: deadline.zip(next).map(|(deadline, next)| {
+                        let takes = self.core.latency(next).ttft_p50.unwrap_or_default();
+                        deadline.saturating_sub(takes)
+                    }),
+                    n_retries: RETRIES_HERE,
+                };
+            }
+            let provider = self.core.settings.providers.get(&target.provider);
+            Lane {
+                patience: provider.map(|provider| provider.timeouts.first_content),
+                hedge_after: self.core.latency(target).ttft_p90.map(|p90| p90.max(HEDGE_LEAST)),
+                n_retries: RETRIES,
+            }
+        };
+        self.candidates.iter().enumerate().map(one).collect()
+    }
+
+    async fn attempt(
+        &self,
+        candidate: &Candidate,
+        why: Why,
+    ) -> Result<(Begun, Attempt), BackendError> {
+        let (guess, most) = prompt_tokens(&self.request);
+        let max_tokens = candidate.max_tokens.or(self.request.max_new_tokens);
+        let bounds = Bounds {
+            account: &self.account,
+            prompt_tokens: most,
+            prompt_tokens_guess: guess,
+            max_tokens: max_tokens.unwrap_or(self.core.settings.max_tokens),
+        };
+        let asked = (&candidate.target, why.name());
+        let mut attempt = Attempt::hold(&self.core, &self.record, asked, bounds).await?;
+        match self.open(candidate, why, &mut attempt).await {
+            Ok(begun) => {
+                attempt.answers();
+                attempt.said(&begun.first);
+                Ok((begun, attempt))
+            }
+            Err(error) => {
+                attempt.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends the request and waits for the first content.
+    async fn open(
+        &self,
+        candidate: &Candidate,
+        why: Why,
+        attempt: &mut Attempt,
+    ) -> Result<Begun, BackendError> {
+        let request = self.request_for(candidate);
+        let mut rest = if candidate.target.is_local() {
+            attempt.sent();
+            self.core.local.chat(&request, None).await?
+        } else {
+            self.send(candidate, why, &request, attempt).await?
+        };
+        let first = rest.next().await.unwrap_or_else(|| {
+            let kind = if candidate.target.is_local() {
+                BackendErrorKind::Failed
+            } else {
+                BackendErrorKind::Provider(ProviderFault::Garbled)
+            };
+            Err(BackendError::new(kind, "the answer is empty"))
+        })?;
+        Ok(Begun { first, rest })
+    }
+
+    /// The request in the words of one candidate.
+    fn request_for(&self, candidate: &Candidate) -> Cow<'_, ChatRequest> {
+        let target = &candidate.target;
+        let mut request = Cow::Borrowed(&*self.request);
+        if request.model != target.model {
+            request.to_mut().model.clone_from(&target.model);
+        }
+        if request.sampling.temperature.is_none() && candidate.temperature.is_some() {
+            request.to_mut().sampling.temperature = candidate.temperature;
+        }
+        if candidate.max_tokens.is_some() && request.max_new_tokens != candidate.max_tokens {
+            request.to_mut().max_new_tokens = candidate.max_tokens;
+        }
+        request
+    }
+
+    /// Lets the request leave this machine, if it may.
+    async fn send(
+        &self,
+        candidate: &Candidate,
+        why: Why,
+        request: &ChatRequest,
+        attempt: &mut Attempt,
+    ) -> Result<ChatStream, BackendError> {
+        let target = &candidate.target;
+        let core = &self.core;
+        let reached = core.providers.get(&target.provider);
+        let settings = core.settings.providers.get(&target.provider);
+        let (Some(provider), Some(settings)) = (reached, settings) else {
+            let message = format!("there is no provider {}", target.provider);
+            return Err(BackendError::new(BackendErrorKind::UnknownModel, message));
+        };
+        let reasons = candidate.why.iter().map(ToString::to_string);
+        let reasons: Vec<String> = reasons.collect();
+        let purpose = Purpose {
+            request_id: self.record.id().to_string(),
+            team: self.account.team.as_ref().map(ToString::to_string),
+            why: format!("{}: {}", why.name(), reasons.join("; ")),
+        };
+        let permit = core
+            .egress
+            .provider(self.privacy, &target.provider, settings.keeping, purpose)
+            .map_err(|error| BackendError::new(BackendErrorKind::NotAllowed, error.to_string()))?;
+        let call = CallOptions {
+            preferences: core.provider_preferences(candidate),
+            fallback_models: Vec::new(),
+            n_hops: self.n_hops,
+        };
+        attempt.sent();
+        let answer = provider.chat_with(&target.model, request, permit, &call).await?;
+        attempt.about(answer.about);
+        Ok(answer.stream)
+    }
+
+    /// Somebody who goes on with the answer that `from` broke off: our own engine first, which always can.
+    pub(super) async fn go_on(
+        &self,
+        rest: ChatRequest,
+        from: &Target,
+    ) -> Option<(Begun, Attempt)> {
+        let mut question = self.question.clone();
+        question.needs.prefix = true;
+        (question.prompt_tokens, question.prompt_tokens_most) = prompt_tokens(&rest);
+        question.max_tokens = rest.max_new_tokens;
+        let plan = self.core.plan(&question, &self.account).await;
+        if !plan.fallback {
+            return None;
+        }
+        let others = plan.allowed().filter(|one| one.target != *from);
+        let mut candidates: Vec<Candidate> = others.cloned().collect();
+        candidates.sort_by_key(|candidate| !candidate.target.is_local());
+        let asker = Self {
+            core: Arc::clone(&self.core),
+            request: Arc::new(rest),
+            question,
+            privacy: self.privacy,
+            account: self.account.clone(),
+            candidates,
+            record: self.record.clone(),
+            first_by: None,
+            until: self.until,
+            n_hops: self.n_hops,
+        };
+        asker.begin().await.ok()
+    }
+
+    /// What is said when nobody answered.
+    fn told(&self, lost: Lost) -> BackendError {
+        let Lost {
+            mut errors,
+            is_too_late,
+        } = lost;
+        if is_too_late && errors.is_empty() {
+            return too_late();
+        }
+        if errors.len() == 1 && !is_too_late {
+            return errors.remove(0).1;
+        }
+        let each = errors.iter().map(|(lane, error)| {
+            let target = self.candidates.get(*lane).map(|candidate| &candidate.target);
+            target.map_or_else(|| error.to_string(), |target| format!("{target}: {error}"))
+        });
+        let each: Vec<String> = each.collect();
+        let message = format!("nobody answered: {}", each.join("; "));
+        if is_too_late {
+            return BackendError::new(BackendErrorKind::Timeout, message);
+        }
+        // What ended it, or else what tells when to come back.
+        let last = errors.last().map(|(_, error)| error.kind.clone());
+        let waits = errors.iter().map(|(_, error)| &error.kind).find(|kind| {
+            matches!(kind, BackendErrorKind::Provider(fault) if fault.retry_after().is_some())
+        });
+        let kind = match (last, waits) {
+            (Some(last), Some(waits)) if last.may_escalate() => waits.clone(),
+            (Some(last), _) => last,
+            (None, _) => BackendErrorKind::Failed,
+        };
+        BackendError::new(kind, message)
+    }
+}
+
+impl Candidates for Asker {
+    type Kept = Attempt;
+
+    fn ask(&self, lane: usize, why: Why) -> Asked<'_, Attempt> {
+        Box::pin(async move {
+            let Some(candidate) = self.candidates.get(lane) else {
+                let text = "there is no such candidate";
+                return Err(BackendError::new(BackendErrorKind::Failed, text));
+            };
+            self.attempt(candidate, why).await
+        })
+    }
+
+    fn may_hedge(&self) -> bool {
+        self.core.take_hedge()
+    }
+
+    async fn will_be_late(&self, lane: usize) -> bool {
+        let (Some(by), Some(candidate)) = (self.first_by, self.candidates.get(lane)) else {
+            return false;
+        };
+        self.core.will_be_late(&candidate.target, self.record.id(), by).await
+    }
+
+    fn can_be_foreseen(&self, lane: usize) -> bool {
+        let candidate = self.candidates.get(lane);
+        self.first_by.is_some() && candidate.is_some_and(|one| one.target.is_local())
+    }
+
+    fn out_of_patience(&self, lane: usize) {
+        if let Some(candidate) = self.candidates.get(lane) {
+            self.core.stalled(&candidate.target);
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! One candidate that is asked: what is held for it, what is told of it, and what it cost. However it ends, also by being
+//! dropped, its money is settled, its health is known, and the record says so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::decision::Record;
+use super::money::{Hold, Moment, NotHeld, Order};
+use super::names::Target;
+use super::prices::Price;
+use crate::backend::provider::AnswerFacts;
+use crate::backend::{BackendError, BackendErrorKind, ProviderFault};
+use crate::chat::{ChatDelta, ChatRequest, Usage};
+use crate::money::MicroUsd;
+
+/// Bytes of a token, where nobody counted.
+const TOKEN_BYTES: u64 = 4;
+
+/// How far an attempt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing left the machine yet.
+    Held,
+    /// It may be on its way.
+    Sent,
+    /// It answers.
+    Answering,
+    /// It is over.
+    Over,
+}
+
+/// A candidate that is asked.
+pub(super) struct Attempt {
+    core: Arc<Core>,
+    record: Record,
+    number: usize,
+    target: Target,
+    why: &'static str,
+    price: Option<Price>,
+    hold: Option<Hold>,
+    about: Option<Arc<AnswerFacts>>,
+    phase: Phase,
+    began: Instant,
+    first: Option<Instant>,
+    /// Of an answer of this machine: tokens of the prompt, guessed, and bytes said.
+    prompt_tokens: u32,
+    said_bytes: u64,
+}
+
+impl Attempt {
+    /// Holds what the attempt may cost; only then it may be sent.
+    ///
+    /// # Errors
+    /// There is not that much left, or it could not be written down.
+    pub(super) async fn hold(
+        core: &Arc<Core>,
+        record: &Record,
+        (target, why): (&Target, &'static str),
+        bounds: Bounds<'_>,
+    ) -> Result<Self, BackendError> {
+        let number = record.asked(&target.to_string(), why);
+        let price = core.prices.of(&target.provider, &target.model);
+        let worst = price.map_or(MicroUsd::ZERO, |price| {
+            price.worst(bounds.prompt_tokens, bounds.max_tokens)
+        });
+        let tokens = u64::from(bounds.prompt_tokens) + u64::from(bounds.max_tokens);
+        let order = Order {
+            request: record.id().to_string(),
+            attempt: u32::try_from(number).unwrap_or(u32::MAX),
+            provider: target.provider.clone(),
+            model: target.model.clone(),
+            worst,
+            tokens,
+        };
+        let held = core.money.hold(bounds.account, order, Moment::now()).await;
+        let hold = held.map_err(|error| {
+            let error = not_held(error);
+            record.attempt_ended(number, "failed", Some(&error));
+            error
+        })?;
+        Ok(Self {
+            core: Arc::clone(core),
+            record: record.clone(),
+            number,
+            target: target.clone(),
+            why,
+            price,
+            hold: Some(hold),
+            about: None,
+            phase: Phase::Held,
+            began: Instant::now(),
+            first: None,
+            prompt_tokens: bounds.prompt_tokens_guess,
+            said_bytes: 0,
+        })
+    }
+
+    /// Who is asked.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Why it is asked.
+    pub(super) fn why(&self) -> &'static str {
+        self.why
+    }
+
+    /// From now on the request may be on its way.
+    pub(super) fn sent(&mut self) {
+        self.phase = Phase::Sent;
+        if !self.target.is_local() {
+            let (provider, model) = (&self.target.provider, &self.target.model);
+            self.core.health().sent(provider, model, Instant::now());
+        }
+    }
+
+    /// What can be known of the answer.
+    pub(super) fn about(&mut self, facts: Arc<AnswerFacts>) {
+        self.about = Some(facts);
+    }
+
+    /// The first content is here.
+    pub(super) fn answers(&mut self) {
+        let now = Instant::now();
+        self.phase = Phase::Answering;
+        self.first = Some(now);
+        self.record.began_to_answer(self.number);
+        self.tell_upstream();
+        if !self.target.is_local() {
+            let (provider, model) = (&self.target.provider, &self.target.model);
+            let ttft = now - self.began;
+            self.core.health().began(provider, model, ttft, now);
+        }
+    }
+
+    /// More was said.
+    pub(super) fn said(&mut self, delta: &ChatDelta) {
+        if let ChatDelta::Text(text) | ChatDelta::Reasoning(text) = delta {
+            self.said_bytes += text.len() as u64;
+        }
+    }
+
+    /// The answer came to its end.
+    pub(super) fn finished(mut self, usage: &Usage) -> MicroUsd {
+        self.phase = Phase::Over;
+        if !self.target.is_local() {
+            let (provider, model) = (&self.target.provider, &self.target.model);
+            let now = Instant::now();
+            let took = self.first.map_or(Duration::ZERO, |first| now - first);
+            let tokens = (usage.completion_tokens, took);
+            self.core.health().finished(provider, model, tokens, now);
+        }
+        let cost = self.settle(usage);
+        self.record.attempt_ended(self.number, "answered", None);
+        cost
+    }
+
+    /// It failed.
+    pub(super) fn failed(mut self, error: &BackendError) {
+        let was = std::mem::replace(&mut self.phase, Phase::Over);
+        if let BackendErrorKind::Provider(fault) = error.kind {
+            let (provider, model) = (&self.target.provider, &self.target.model);
+            self.core.health().failed(provider, model, fault, Instant::now());
+            if was != Phase::Answering && costs_nothing(fault) {
+                self.release();
+            }
+        } else if was != Phase::Answering {
+            // Our own engine, or nothing was sent.
+            self.release();
+        }
+        let usage = self.usage_so_far();
+        self.settle(&usage);
+        self.record.attempt_ended(self.number, "failed", Some(error));
+    }
+
+    /// What was taken so far.
+    pub(super) fn usage_so_far(&self) -> Usage {
+        if let Some(about) = &self.about {
+            return about.usage();
+        }
+        let tokens = self.said_bytes.div_ceil(TOKEN_BYTES);
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+            is_estimated: true,
+            ..Usage::default()
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.release();
+            self.record.cost(self.number, MicroUsd::ZERO, true);
+        }
+    }
+
+    /// Books what it cost, or, where nobody says, the most it may have. Returns what is booked.
+    fn settle(&mut self, usage: &Usage) -> MicroUsd {
+        self.tell_upstream();
+        if let Some(model) = self.about.as_ref().and_then(|about| about.model()) {
+            self.record.answered_by(self.number, &model);
+        }
+        let Some(hold) = self.hold.take() else {
+            return MicroUsd::ZERO;
+        };
+        let of_tokens = usage.cost.or_else(|| self.price.map(|price| price.cost(usage)));
+        if self.target.is_local() {
+            let time = self.price.map(|price| price.of_time(self.began.elapsed()));
+            let cost = of_tokens.unwrap_or_default().plus(time.unwrap_or_default());
+            hold.settle(cost, usage);
+            self.record.cost(self.number, cost, true);
+            return cost;
+        }
+        match of_tokens.filter(|_| !usage.is_estimated) {
+            Some(cost) => {
+                hold.settle(cost, usage);
+                self.record.cost(self.number, cost, true);
+                cost
+            }
+            None => {
+                let cost = of_tokens.unwrap_or_default().max(hold.worst());
+                hold.settle_unconfirmed(of_tokens.unwrap_or_default(), usage);
+                self.record.cost(self.number, cost, false);
+                self.ask_for_the_bill();
+                cost
+            }
+        }
+    }
+
+    /// Writes down by which name the provider knows the answer, so that the bill can be asked for even after a crash.
+    fn tell_upstream(&self) {
+        let generation = self.about.as_ref().and_then(|about| about.generation());
+        if let (Some(generation), Some(hold)) = (generation, &self.hold) {
+            hold.set_upstream(&generation);
+        }
+    }
+
+    fn ask_for_the_bill(&self) {
+        let generation = self.about.as_ref().and_then(|about| about.generation());
+        if let Some(generation) = generation {
+            let attempt = u32::try_from(self.number).unwrap_or(u32::MAX);
+            let request = self.record.id().to_string();
+            self.core.ask_for_bill(&self.target.provider, (request, attempt), generation);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    /// Another was faster, or whoever asked has left.
+    fn drop(&mut self) {
+        let was = std::mem::replace(&mut self.phase, Phase::Over);
+        if was == Phase::Over {
+            return;
+        }
+        if !self.target.is_local() {
+            let (provider, model) = (&self.target.provider, &self.target.model);
+            self.core.health().given_up(provider, model);
+        }
+        if was == Phase::Held {
+            self.release();
+        } else {
+            let usage = self.usage_so_far();
+            self.settle(&usage);
+        }
+        let outcome = if was == Phase::Answering { "cancelled" } else { "dropped" };
+        self.record.attempt_ended(self.number, outcome, None);
+    }
+}
+
+/// What an attempt may take.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds<'a> {
+    pub(super) account: &'a super::money::Account,
+    /// Tokens of the prompt, certainly no more.
+    pub(super) prompt_tokens: u32,
+    /// Tokens of the prompt, about.
+    pub(super) prompt_tokens_guess: u32,
+    pub(super) max_tokens: u32,
+}
+
+/// Whether a provider that fails so bills nothing.
+fn costs_nothing(fault: ProviderFault) -> bool {
+    matches!(
+        fault,
+        ProviderFault::Unreachable
+            | ProviderFault::Unauthorized
+            | ProviderFault::NoCredit
+            | ProviderFault::Refused
+            | ProviderFault::NoSuchModel
+            | ProviderFault::RateLimited { .. }
+            | ProviderFault::Unavailable { .. }
+            | ProviderFault::Rejected
+            | ProviderFault::TooLong
+    )
+}
+
+fn not_held(error: NotHeld) -> BackendError {
+    let kind = match &error {
+        NotHeld::OverLimit(over) => BackendErrorKind::OverLimit {
+            retry_after: over.retry_after(),
+        },
+        NotHeld::Ledger(_) => BackendErrorKind::Failed,
+    };
+    BackendError::new(kind, error.to_string())
+}
+
+/// Tokens of a request's prompt, about, and certainly no more: one a byte, and what templates add.
+pub(super) fn prompt_tokens(request: &ChatRequest) -> (u32, u32) {
+    use crate::chat::ContentPart;
+    /// What roles and separators take, a message.
+    const PER_MESSAGE: u64 = 16;
+    /// What a picture takes at most.
+    const PER_IMAGE: u64 = 3000;
+    let mut most = PER_MESSAGE;
+    let mut guess = 4;
+    for message in &request.messages {
+        most += PER_MESSAGE;
+        guess += 4;
+        for part in &message.content {
+            let (bytes, more) = match part {
+                ContentPart::Text(text) => (text.len() as u64, 0),
+                ContentPart::Image(_) => (0, PER_IMAGE),
+            };
+            most += bytes + more;
+            guess += bytes.div_ceil(TOKEN_BYTES) + more / 2;
+        }
+        for call in &message.tool_calls {
+            let bytes = (call.id.len() + call.name.len() + call.arguments.len()) as u64;
+            most += bytes + PER_MESSAGE;
+            guess += bytes.div_ceil(TOKEN_BYTES);
+        }
+    }
+    for tool in &request.tools {
+        let description = tool.description.as_ref().map_or(0, String::len);
+        let schema = tool.parameters.as_ref().map_or(0, |schema| schema.to_string().len());
+        let bytes = (tool.name.len() + description + schema) as u64;
+        most += bytes + PER_MESSAGE * 4;
+        guess += bytes.div_ceil(TOKEN_BYTES);
+    }
+    if let Some(crate::chat::ResponseFormat::JsonSchema(schema)) = &request.response_format {
+        most += schema.to_string().len() as u64;
+    }
+    let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    (count(guess), count(most))
+}

@@ -1,0 +1,261 @@
+//! What all requests share: who can be asked, what is known of them, and what was decided.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::continuation::continues_a_prefix;
+use super::decision::{Decisions, Record};
+use super::health::{BreakerState, Health, Latency};
+use super::locals::Locals;
+use super::measure::Measures;
+use super::money::{Account, Moment, Money};
+use super::names::{Names, Target};
+use super::policy::{self, Breaker, Candidate, Facts, Plan, Question, Rates, Snapshot};
+use super::prices::Prices;
+use super::quality::Quality;
+use crate::backend::ProviderFault;
+use crate::backend::local::LocalBackend;
+use crate::backend::provider::{MaxPrice, Provider, ProviderPreferences, Sort};
+use crate::config::router::RouterSettings;
+use crate::egress::{Egress, Privacy, Purpose};
+use crate::money::MicroUsd;
+
+/// Hedges that may be saved up.
+const HEDGES_MOST: f64 = 10.0;
+/// When a provider is asked for a bill that it did not send: it takes a while until it knows.
+const BILL_AFTER: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+];
+
+/// Everything the router knows and has.
+pub(super) struct Core {
+    pub(super) local: LocalBackend,
+    pub(super) settings: RouterSettings,
+    pub(super) names: Names,
+    pub(super) quality: Quality,
+    pub(super) prices: Prices,
+    pub(super) money: Money,
+    pub(super) egress: Egress,
+    pub(super) offline: bool,
+    pub(super) providers: BTreeMap<String, Provider>,
+    pub(super) decisions: Decisions,
+    pub(super) measures: Measures,
+    pub(super) locals: Locals,
+    pub(super) health: Mutex<Health>,
+    /// Requests that may still be sent to two at once.
+    pub(super) hedges: Mutex<f64>,
+}
+
+impl Core {
+    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hedges(&self) -> MutexGuard<'_, f64> {
+        self.hedges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request came: its share of a hedge is saved.
+    pub(super) fn save_hedge(&self) {
+        let mut saved = self.hedges();
+        *saved = (*saved + self.settings.hedge_budget).min(HEDGES_MOST);
+    }
+
+    /// Takes one from the hedge budget, if there is one.
+    pub(super) fn take_hedge(&self) -> bool {
+        let mut saved = self.hedges();
+        let is_there = *saved >= 1.0;
+        if is_there {
+            *saved -= 1.0;
+        }
+        is_there
+    }
+
+    /// How fast a target answered lately.
+    pub(super) fn latency(&self, target: &Target) -> Latency {
+        self.health().latency(&target.provider, &target.model)
+    }
+
+    /// A target was silent for all the time it had.
+    pub(super) fn stalled(&self, target: &Target) {
+        if !target.is_local() {
+            let (fault, now) = (ProviderFault::Stalled, Instant::now());
+            self.health().failed(&target.provider, &target.model, fault, now);
+        }
+    }
+
+    /// Decides who may answer `question`.
+    pub(super) async fn plan(&self, question: &Question, account: &Account) -> Plan {
+        let locals = self.locals.for_question(&self.local, question).await;
+        let facts = |target: &Target| self.facts(target);
+        let remaining = self.money.remaining(account, Moment::now());
+        let snapshot = Snapshot {
+            settings: &self.settings,
+            names: &self.names,
+            quality: &self.quality,
+            locals: &locals,
+            facts: &facts,
+            budget_left: remaining.money.map(|left| MicroUsd(left.remaining())),
+            offline: self.offline,
+        };
+        policy::plan(question, &snapshot)
+    }
+
+    fn facts(&self, target: &Target) -> Facts {
+        let price = self.prices.of(&target.provider, &target.model);
+        let price = price.map(|price| Rates {
+            prompt: price.tokens.prompt.0,
+            completion: price.tokens.completion.0,
+            request: price.per_request,
+        });
+        if target.is_local() {
+            return Facts {
+                price,
+                context: self.locals.context(&target.model),
+                tools: Some(false),
+                images: Some(false),
+                json: Some(false),
+                prefix: Some(true),
+                ..Facts::default()
+            };
+        }
+        let about = self.prices.about(&target.provider, &target.model);
+        let dialect = self.providers.get(&target.provider).map(Provider::dialect);
+        let (state, latency) = {
+            let health = self.health();
+            let (provider, model) = (&target.provider, &target.model);
+            (
+                health.state(provider, model, Instant::now()),
+                health.latency(provider, model),
+            )
+        };
+        Facts {
+            price,
+            context: about.and_then(|about| about.context),
+            max_output: about.and_then(|about| about.max_output),
+            prefix: dialect.map(|dialect| continues_a_prefix(dialect, &target.model)),
+            breaker: match state {
+                BreakerState::Closed => Breaker::Closed,
+                BreakerState::Open { for_, .. } => Breaker::Open { retry_after: for_ },
+                BreakerState::Trying => Breaker::Open {
+                    retry_after: Duration::from_secs(1),
+                },
+            },
+            first: latency.ttft_p50,
+            per_token: latency.tokens_per_second.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+            ..Facts::default()
+        }
+    }
+
+    /// What OpenRouter is told besides the request.
+    pub(super) fn provider_preferences(&self, candidate: &Candidate) -> ProviderPreferences {
+        let Some(wish) = &candidate.openrouter else {
+            return ProviderPreferences::default();
+        };
+        ProviderPreferences {
+            max_price: wish.max_price.map(|price| MaxPrice {
+                prompt: price.prompt,
+                completion: price.completion,
+            }),
+            sort: wish.sort.map(|sort| match sort {
+                policy::Sort::Price => Sort::Price,
+                policy::Sort::Throughput => Sort::Throughput,
+                policy::Sort::Latency => Sort::Latency,
+                policy::Sort::Exacto => Sort::Exacto,
+            }),
+            allow_fallbacks: Some(wish.allow_fallbacks),
+            ..ProviderPreferences::default()
+        }
+    }
+
+    /// How far the prompt of `question` may go, once everybody has had their say.
+    pub(super) fn privacy(&self, question: &Question) -> Privacy {
+        let of_team = question.team.as_ref().and_then(|team| team.privacy);
+        let privacy = question.privacy.tightened(self.settings.privacy);
+        privacy.tightened(of_team.unwrap_or_default())
+    }
+
+    /// By when something must be seen.
+    pub(super) fn deadline(&self, question: &Question) -> Option<Duration> {
+        let of_team = question.team.as_ref().and_then(|team| team.deadline);
+        question.deadline.or(of_team).or(self.settings.deadline)
+    }
+
+    /// Asks a provider, in a while, what an answer has cost that ended without a bill.
+    pub(super) fn ask_for_bill(
+        self: &Arc<Self>,
+        provider: &str,
+        (request, attempt): (String, u32),
+        generation: String,
+    ) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (core, provider) = (Arc::clone(self), provider.to_owned());
+        runtime.spawn(async move {
+            for wait in BILL_AFTER {
+                tokio::time::sleep(wait).await;
+                if core.true_up(&provider, (&request, attempt), &generation).await {
+                    return;
+                }
+            }
+            tracing::info!(provider, request, "no bill came: the worst case stands");
+        });
+    }
+
+    /// Whether the bill came and is booked.
+    pub(super) async fn true_up(
+        &self,
+        provider: &str,
+        (request, attempt): (&str, u32),
+        generation: &str,
+    ) -> bool {
+        let (Some(reached), Some(settings)) = (
+            self.providers.get(provider),
+            self.settings.providers.get(provider),
+        ) else {
+            return true;
+        };
+        let purpose = Purpose {
+            request_id: request.to_owned(),
+            team: None,
+            why: "the bill of an answer: no prompt is sent".to_owned(),
+        };
+        // The provider knows this answer already.
+        let permit = self.egress.provider(Privacy::Any, provider, settings.keeping, purpose);
+        let Ok(permit) = permit else {
+            return true;
+        };
+        match reached.generation(generation, permit).await {
+            Ok(Some(settled)) => {
+                let (cost, usage) = (settled.cost, settled.usage);
+                match self.money.true_up(request, attempt, cost, usage).await {
+                    Ok(_) => true,
+                    Err(error) => {
+                        tracing::warn!(%error, request, "a bill could not be booked");
+                        false
+                    }
+                }
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(%error, request, "no bill yet");
+                false
+            }
+        }
+    }
+
+    /// A request is over: it is measured and logged.
+    pub(super) fn ended(&self, record: &Record) {
+        let decision = record.now();
+        self.measures.ended(&decision);
+        match serde_json::to_string(&decision) {
+            Ok(decision) => tracing::info!(target: "ingle::decision", decision, "decided"),
+            Err(error) => tracing::warn!(%error, "a decision could not be written"),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The models of this machine, as the policy sees them: looked at anew a few times a second, not with every request.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::policy::{LocalModel, LocalState, Question};
+use crate::backend::local::LocalBackend;
+use crate::pool::{ModelState, ModelStatus};
+
+/// How long what was seen is good.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// What was seen last.
+#[derive(Debug, Default)]
+pub(super) struct Locals(Mutex<Option<Seen>>);
+
+#[derive(Clone, Debug)]
+struct Seen {
+    at: Instant,
+    models: Arc<[Known]>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    model: LocalModel,
+    n_ctx: Option<u32>,
+}
+
+impl Locals {
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tokens that fit the context of a model in memory, by its first name.
+    pub(super) fn context(&self, model: &str) -> Option<u32> {
+        let seen = self.seen();
+        let mut models = seen.as_ref()?.models.iter();
+        models.find(|known| known.model.names.iter().any(|name| name == model))?.n_ctx
+    }
+
+    /// All models, with what is predicted for `question`.
+    pub(super) async fn for_question(
+        &self,
+        local: &LocalBackend,
+        question: &Question,
+    ) -> Vec<LocalModel> {
+        let fresh = {
+            let seen = self.seen();
+            seen.clone().filter(|seen| seen.at.elapsed() < FRESH)
+        };
+        let models = match fresh {
+            Some(seen) => seen.models,
+            None => self.look(local).await,
+        };
+        let mut predicted = Vec::with_capacity(models.len());
+        for known in models.iter() {
+            let mut model = known.model.clone();
+            if matches!(model.state, LocalState::Ready | LocalState::Loading) {
+                predict(local, question, &mut model).await;
+            }
+            predicted.push(model);
+        }
+        predicted
+    }
+
+    async fn look(&self, local: &LocalBackend) -> Arc<[Known]> {
+        let (entries, states) = tokio::join!(local.pool().models(), local.pool().status());
+        let known = entries.into_iter().map(|entry| {
+            let status = states.iter().find(|status| status.id == entry.id);
+            let names = std::iter::once(entry.id.to_string()).chain(entry.aliases);
+            Known {
+                model: LocalModel {
+                    names: names.collect(),
+                    state: state(status, entry.file.is_some()),
+                    ..LocalModel::default()
+                },
+                n_ctx: status.and_then(|status| Some(status.ready.as_ref()?.n_ctx)),
+            }
+        });
+        let models: Arc<[Known]> = known.collect();
+        *self.seen() = Some(Seen {
+            at: Instant::now(),
+            models: Arc::clone(&models),
+        });
+        models
+    }
+}
+
+fn state(status: Option<&ModelStatus>, is_here: bool) -> LocalState {
+    match status.map(|status| &status.state) {
+        Some(ModelState::Ready { .. }) => LocalState::Ready,
+        Some(ModelState::Fetching | ModelState::Queued | ModelState::Loading) => {
+            LocalState::Loading
+        }
+        Some(ModelState::Failed { .. }) => LocalState::Failed,
+        _ if is_here => LocalState::Stored,
+        _ => LocalState::Absent,
+    }
+}

@@ -1,0 +1,271 @@
+//! What is measured of all requests: as Prometheus series, and as one JSON object.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::decision::Decision;
+use crate::telemetry::names;
+
+/// Names of models and teams that are told apart; strangers may make up any number.
+const MOST_LABELS: usize = 1000;
+/// What all others are called then.
+const OTHERS: &str = "other";
+/// The latest so many answers of a model are what its times are taken from.
+const N_TIMES: usize = 256;
+
+/// Everything that is measured.
+#[derive(Debug, Default)]
+pub(super) struct Measures(Mutex<Totals>);
+
+#[derive(Debug, Default)]
+struct Totals {
+    /// By provider and model.
+    selected: BTreeMap<(String, String), u64>,
+    /// By why who answered was asked.
+    reasons: BTreeMap<String, u64>,
+    /// By team. Units: micro-dollars.
+    costs: BTreeMap<String, u64>,
+    /// By provider and model.
+    times: BTreeMap<(String, String), Times>,
+    /// By model: the scores that were reported, their sum and how many.
+    scores: BTreeMap<String, (f64, u64)>,
+    n_local: u64,
+    n_cloud: u64,
+    n_escalated: u64,
+    /// By outcome.
+    outcomes: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    first: VecDeque<u64>,
+    whole: VecDeque<u64>,
+}
+
+/// What is measured, as `/v1/route/metrics` tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    model_selection_count: Vec<Selected>,
+    routing_decisions: BTreeMap<String, u64>,
+    /// Units: dollars.
+    cost_per_team: BTreeMap<String, f64>,
+    local_vs_cloud_ratio: Shares,
+    response_times: Vec<ResponseTimes>,
+    quality_scores: BTreeMap<String, f64>,
+    escalations: u64,
+    outcomes: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Selected {
+    model: String,
+    provider: String,
+    count: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Shares {
+    local: u64,
+    cloud: u64,
+    /// Of all answers, those of this machine; absent before the first.
+    local_share: Option<f64>,
+}
+
+/// Units: milliseconds, of the latest answers.
+#[derive(Clone, Debug, Serialize)]
+struct ResponseTimes {
+    model: String,
+    provider: String,
+    first_content_p50_ms: Option<u64>,
+    first_content_p99_ms: Option<u64>,
+    whole_p50_ms: Option<u64>,
+    whole_p99_ms: Option<u64>,
+}
+
+impl Measures {
+    fn lock(&self) -> MutexGuard<'_, Totals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request is over.
+    pub(super) fn ended(&self, decision: &Decision) {
+        let mut totals = self.lock();
+        let outcome = decision.outcome.unwrap_or("cancelled");
+        count(&mut totals.outcomes, outcome);
+        let team = decision.team.as_deref().unwrap_or("none");
+        let team = known(&totals.costs, team);
+        let spent = totals.costs.entry(team.clone()).or_default();
+        *spent = spent.saturating_add(decision.cost_micro_usd);
+        metrics::counter!(names::COST, "team" => team).increment(decision.cost_micro_usd);
+        let Some(served_by) = &decision.served_by else {
+            metrics::counter!(names::ROUTED, "reason" => "none", "outcome" => outcome).increment(1);
+            return;
+        };
+        let (provider, model) = served_by.split_once(':').unwrap_or(("local", served_by));
+        let mut key = (provider.to_owned(), model.to_owned());
+        if !totals.selected.contains_key(&key) && totals.selected.len() >= MOST_LABELS {
+            OTHERS.clone_into(&mut key.1);
+        }
+        *totals.selected.entry(key.clone()).or_default() += 1;
+        let labels = [("provider", key.0.clone()), ("model", key.1.clone())];
+        metrics::counter!(names::SELECTED, &labels).increment(1);
+        let answered = decision.attempts.iter().rev().find(|one| one.target == *served_by);
+        let reason = answered.map_or("first", |one| one.why);
+        count(&mut totals.reasons, reason);
+        metrics::counter!(names::ROUTED, "reason" => reason, "outcome" => outcome).increment(1);
+        if provider == "local" {
+            totals.n_local += 1;
+        } else {
+            totals.n_cloud += 1;
+        }
+        let share = totals.n_local as f64 / (totals.n_local + totals.n_cloud) as f64;
+        metrics::gauge!(names::LOCAL_SHARE).set(share);
+        let asked_here = decision.attempts.iter().any(|one| one.target.starts_with("local:"));
+        if provider != "local" && asked_here {
+            totals.n_escalated += 1;
+            metrics::counter!(names::ESCALATIONS, "reason" => reason).increment(1);
+        }
+        let times = totals.times.entry(key).or_default();
+        for (place, time, name) in [
+            (&mut times.first, decision.first_content_ms, names::ROUTED_FIRST),
+            (&mut times.whole, decision.total_ms, names::ROUTED_WHOLE),
+        ] {
+            let Some(time) = time else { continue };
+            if place.len() == N_TIMES {
+                place.pop_front();
+            }
+            place.push_back(time);
+            metrics::histogram!(name, &labels).record(time as f64 / 1000.0);
+        }
+    }
+
+    /// Somebody says how good an answer of `model` was, from 0 to 1.
+    pub(super) fn scored(&self, model: &str, score: f64) {
+        let mut totals = self.lock();
+        let model = known(&totals.scores, model);
+        let (sum, n) = totals.scores.entry(model.clone()).or_default();
+        *sum += score;
+        *n += 1;
+        metrics::histogram!(names::QUALITY, "model" => model).record(score);
+    }
+
+    /// Everything so far.
+    pub(super) fn now(&self) -> Measured {
+        let totals = self.lock();
+        let selected = totals.selected.iter().map(|((provider, model), count)| Selected {
+            model: model.clone(),
+            provider: provider.clone(),
+            count: *count,
+        });
+        let times = totals.times.iter().map(|((provider, model), times)| ResponseTimes {
+            model: model.clone(),
+            provider: provider.clone(),
+            first_content_p50_ms: quantile(&times.first, 50),
+            first_content_p99_ms: quantile(&times.first, 99),
+            whole_p50_ms: quantile(&times.whole, 50),
+            whole_p99_ms: quantile(&times.whole, 99),
+        });
+        let n = totals.n_local + totals.n_cloud;
+        let dollars = |(team, micro): (&String, &u64)| (team.clone(), *micro as f64 / 1e6);
+        let mean = |(model, (sum, n)): (&String, &(f64, u64))| (model.clone(), sum / *n as f64);
+        Measured {
+            model_selection_count: selected.collect(),
+            routing_decisions: totals.reasons.clone(),
+            cost_per_team: totals.costs.iter().map(dollars).collect(),
+            local_vs_cloud_ratio: Shares {
+                local: totals.n_local,
+                cloud: totals.n_cloud,
+                local_share: (n > 0).then(|| totals.n_local as f64 / n as f64),
+            },
+            response_times: times.collect(),
+            quality_scores: totals.scores.iter().map(mean).collect(),
+            escalations: totals.n_escalated,
+            outcomes: totals.outcomes.clone(),
+        }
+    }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    *counts.entry(name.to_owned()).or_default() += 1;
+}
+
+/// The name, or the one for all that are too many.
+fn known<T>(names: &BTreeMap<String, T>, name: &str) -> String {
+    if names.contains_key(name) || names.len() < MOST_LABELS {
+        name.to_owned()
+    } else {
+        OTHERS.to_owned()
+    }
+}
+
+fn quantile(values: &VecDeque<u64>, percent: usize) -> Option<u64> {
+    let mut sorted: Vec<u64> = values.iter().copied().collect();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.max(1) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::chat::{FinishReason, Usage};
+    use crate::money::MicroUsd;
+    use crate::router::decision::{Asking, End, Record};
+
+    fn decision(team: Option<&str>, targets: &[&str]) -> Decision {
+        let asking = Asking {
+            team: team.map(str::to_owned),
+            ..Asking::default()
+        };
+        let record = Record::new(asking, Value::Null);
+        for (i, target) in targets.iter().enumerate() {
+            let why = if i == 0 { "first" } else { "failed" };
+            let attempt = record.asked(target, why);
+            if i + 1 == targets.len() {
+                record.committed(target);
+                record.cost(attempt, MicroUsd(2_000_000), true);
+            }
+        }
+        record.finished(End::Finished(FinishReason::Stop), Usage::default());
+        record.now()
+    }
+
+    #[test]
+    fn the_series_of_the_chain_before_ingle_are_all_there() {
+        let measures = Measures::default();
+        measures.ended(&decision(Some("marketing"), &["local:m"]));
+        measures.ended(&decision(Some("marketing"), &["local:m", "openai:gpt-4"]));
+        measures.ended(&decision(None, &[]));
+        measures.scored("gpt-4", 0.5);
+        measures.scored("gpt-4", 1.0);
+        let told = serde_json::to_value(measures.now()).unwrap();
+        let selected = json!([
+            {"model": "m", "provider": "local", "count": 1},
+            {"model": "gpt-4", "provider": "openai", "count": 1},
+        ]);
+        assert_eq!(told["model_selection_count"], selected);
+        assert_eq!(told["routing_decisions"], json!({"first": 1, "failed": 1}));
+        assert_eq!(told["cost_per_team"]["marketing"], 4.0);
+        assert_eq!(told["local_vs_cloud_ratio"]["local_share"], 0.5);
+        assert_eq!(told["quality_scores"]["gpt-4"], 0.75);
+        assert_eq!(told["escalations"], 1);
+        assert_eq!(told["outcomes"]["stop"], 3);
+        assert_eq!(told["response_times"][0]["model"], "m");
+        assert!(told["response_times"][0]["whole_p50_ms"].is_u64());
+    }
+
+    #[test]
+    fn names_that_strangers_make_up_are_not_all_told_apart() {
+        let measures = Measures::default();
+        for n in 0..MOST_LABELS + 10 {
+            measures.ended(&decision(Some(&format!("t{n}")), &[&format!("openai:m{n}")]));
+        }
+        let totals = measures.lock();
+        assert_eq!(totals.costs.len(), MOST_LABELS + 1);
+        assert_eq!(totals.selected.len(), MOST_LABELS + 1);
+    }
+}
