@@ -13,6 +13,8 @@ mod mcp;
 mod measure;
 mod metrics;
 mod openai;
+mod route;
+mod routing;
 mod stall;
 
 use std::io;
@@ -38,6 +40,7 @@ pub use auth::{ApiKeys, KeysError};
 pub use limits::Limits;
 
 use crate::backend::local::LocalBackend;
+use crate::router;
 use crate::telemetry::names;
 use auth::Door;
 use error::ApiError;
@@ -59,7 +62,7 @@ pub struct ServerOptions {
     /// How much a stranger may take.
     pub limits: Limits,
     /// Who answers.
-    pub backend: LocalBackend,
+    pub router: router::Router,
     /// Renders what was recorded.
     pub recorded: PrometheusHandle,
     /// What computes: changes when the same seed may give another text.
@@ -88,6 +91,8 @@ impl Readiness {
 /// What every handler sees.
 #[derive(Clone)]
 struct AppState {
+    router: router::Router,
+    /// The engine of this process.
     backend: LocalBackend,
     door: Door,
     limits: Limits,
@@ -121,9 +126,11 @@ impl Server {
             None if listener.local_addr()?.ip().is_loopback() => Door::Here,
             None => Door::Open,
         };
+        let backend = options.router.local().clone();
         let state = AppState {
-            mcp: Mcp::new(options.backend.pool().clone(), &options.limits),
-            backend: options.backend,
+            mcp: Mcp::new(backend.pool().clone(), &options.limits),
+            backend,
+            router: options.router,
             door,
             limits: options.limits,
             recorded: options.recorded,
@@ -156,7 +163,7 @@ impl Server {
         let (limits, mcp) = (state.limits, state.mcp.clone());
         let upkeep = tokio::spawn(upkeep(state.recorded.clone()));
         let cut_off =
-            connection::serve(listener, (router(state), limits), stop, draining, drain).await;
+            connection::serve(listener, (routes(state), limits), stop, draining, drain).await;
         upkeep.abort();
         mcp.end();
         cut_off
@@ -171,7 +178,7 @@ async fn upkeep(recorded: PrometheusHandle) {
     }
 }
 
-fn router(state: AppState) -> Router {
+fn routes(state: AppState) -> Router {
     let body_pause = state.limits.body_pause;
     let open = Router::new()
         .route("/health", get(health::ready))
@@ -193,6 +200,10 @@ fn router(state: AppState) -> Router {
             "/mcp",
             get(mcp::answer).post(mcp::answer).delete(mcp::answer),
         )
+        .route("/v1/route/plan", post(route::plan))
+        .route("/v1/route/explain/{id}", get(route::explain))
+        .route("/v1/route/metrics", get(route::measured))
+        .route("/v1/route/feedback", post(route::feedback))
         .route("/metrics", get(metrics::render))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));

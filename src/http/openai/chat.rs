@@ -16,13 +16,19 @@ use super::request::ChatCompletion;
 use super::response::{Delta, Envelope};
 use crate::backend::{BackendError, ChatStream};
 use crate::caller::Caller;
-use crate::chat::{ChatDelta, Said};
+use crate::chat::{ChatDelta, ChatRequest, Said};
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::measure::{Clock, measured};
 use crate::http::route::Route;
 use crate::http::{AppState, routing, unix_seconds};
 use crate::router::Answer;
+
+/// The chat that a body asks for, and whether it is to be streamed.
+pub(in crate::http) fn parse(body: &Value) -> Result<(ChatRequest, bool), ApiError> {
+    let request = ChatCompletion::parse(body)?;
+    Ok((request.chat, request.stream))
+}
 
 /// Answers a chat completion.
 pub(in crate::http) async fn completions(

@@ -7,3 +7,5 @@ pub(super) mod models;
 mod request;
 mod response;
 mod tools;
+
+pub(super) use request::required;
