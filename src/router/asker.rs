@@ -2,7 +2,7 @@
 //! off.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -20,6 +20,8 @@ use crate::backend::provider::CallOptions;
 use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
 use crate::chat::{ChatRequest, Usage};
 use crate::egress::{Privacy, Purpose};
+use crate::engine::Place;
+use crate::engine::predict::{Deadlines, Verdict, judge};
 
 /// How often a provider is asked again, once everybody else was asked too.
 const RETRIES: u32 = 2;
@@ -37,8 +39,11 @@ pub(super) struct Asker {
     pub(super) account: Account,
     pub(super) candidates: Vec<Candidate>,
     pub(super) record: Record,
-    /// By when the first content is wanted.
-    pub(super) first_by: Option<Instant>,
+    /// Within which time the first content is wanted, and the whole.
+    pub(super) first_within: Option<Duration>,
+    pub(super) whole_within: Option<Duration>,
+    /// Where the request stands in the queue of an engine of this process.
+    pub(super) place: Mutex<Option<Place>>,
     /// By when all must be over.
     pub(super) until: Option<Instant>,
     /// How often the request was passed on before it came here.
@@ -56,6 +61,10 @@ impl Asker {
 
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long an answer that has begun may fall silent.
@@ -84,9 +93,11 @@ impl Asker {
             let target = &candidate.target;
             let next = self.candidates.get(i + 1).map(|next| &next.target);
             if target.is_local() {
-                let deadline = self.first_by.map(|by| by.saturating_duration_since(Instant::now()));
+                let elapsed = self.record.began().elapsed();
+                let deadline = self.first_within.map(|time| time.saturating_sub(elapsed));
                 return Lane {
                     patience: self.core.settings.local_timeout,
+                    // Also where nothing could be foreseen.
                     hedge_after: deadline.zip(next).map(|(deadline, next)| {
                         let takes = self.core.latency(next).ttft_p50.unwrap_or_default();
                         deadline.saturating_sub(takes)
@@ -142,7 +153,9 @@ impl Asker {
         let request = self.request_for(candidate);
         let mut rest = if candidate.target.is_local() {
             attempt.sent();
-            self.core.local.chat(&request, None).await?
+            let (stream, place) = self.core.local.chat_in_line(&request, None).await?;
+            *self.place() = Some(place);
+            stream
         } else {
             self.send(candidate, why, &request, attempt).await?
         };
@@ -236,7 +249,9 @@ impl Asker {
             account: self.account.clone(),
             candidates,
             record: self.record.clone(),
-            first_by: None,
+            first_within: None,
+            whole_within: None,
+            place: Mutex::default(),
             until: self.until,
             n_hops: self.n_hops,
         };
@@ -296,15 +311,33 @@ impl Candidates for Asker {
     }
 
     async fn will_be_late(&self, lane: usize) -> bool {
-        let (Some(by), Some(candidate)) = (self.first_by, self.candidates.get(lane)) else {
+        let Some(candidate) = self.candidates.get(lane) else {
             return false;
         };
-        self.core.will_be_late(&candidate.target, self.record.id(), by).await
+        let waited = self.record.began().elapsed().as_secs_f64();
+        let next = self.candidates.get(lane + 1).map(|next| self.core.latency(&next.target));
+        let next = next.and_then(|latency| latency.ttft_p50).unwrap_or_default();
+        let deadlines = Deadlines {
+            ttft: self.first_within.map(|time| time.as_secs_f64()),
+            total: self.whole_within.map(|time| time.as_secs_f64()),
+            elsewhere: (next.as_secs_f64(), next.as_secs_f64()),
+        };
+        let in_line = self.place().as_ref().map(Place::predict);
+        let prediction = match in_line {
+            // It is not in the engine's queue yet: its model is on its way.
+            None => self.core.local_prediction(&candidate.target, &self.question).await,
+            Some(prediction) => prediction,
+        };
+        let Some(prediction) = prediction else {
+            return false;
+        };
+        judge(&prediction, waited, &deadlines) == Verdict::Leave
     }
 
     fn can_be_foreseen(&self, lane: usize) -> bool {
         let candidate = self.candidates.get(lane);
-        self.first_by.is_some() && candidate.is_some_and(|one| one.target.is_local())
+        let has_deadline = self.first_within.is_some() || self.whole_within.is_some();
+        has_deadline && candidate.is_some_and(|one| one.target.is_local())
     }
 
     fn out_of_patience(&self, lane: usize) {

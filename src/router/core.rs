@@ -19,6 +19,7 @@ use crate::backend::local::LocalBackend;
 use crate::backend::provider::{MaxPrice, Provider, ProviderPreferences, Sort};
 use crate::config::router::RouterSettings;
 use crate::egress::{Egress, Privacy, Purpose};
+use crate::engine::predict::Prediction;
 use crate::money::MicroUsd;
 
 /// Hedges that may be saved up.
@@ -170,6 +171,17 @@ impl Core {
             allow_fallbacks: Some(wish.allow_fallbacks),
             ..ProviderPreferences::default()
         }
+    }
+
+    /// When a model of this machine would answer `question`.
+    pub(super) async fn local_prediction(
+        &self,
+        target: &Target,
+        question: &Question,
+    ) -> Option<Prediction> {
+        let outlook = self.local.pool().outlook(&target.model).await.ok()?;
+        let max_tokens = question.max_tokens.unwrap_or(u32::MAX);
+        outlook.predict(question.prompt_tokens, max_tokens)
     }
 
     /// How far the prompt of `question` may go, once everybody has had their say.

@@ -86,6 +86,23 @@ impl Locals {
     }
 }
 
+/// When a model would answer `question`, as its engine's queue and its load foretell it.
+async fn predict(local: &LocalBackend, question: &Question, model: &mut LocalModel) {
+    let Some(name) = model.names.first() else {
+        return;
+    };
+    let Ok(outlook) = local.pool().outlook(name).await else {
+        return;
+    };
+    let max_tokens = question.max_tokens.unwrap_or(u32::MAX);
+    if let Some(prediction) = outlook.predict(question.prompt_tokens, max_tokens) {
+        let time = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+        model.first = time(prediction.ttft.p50);
+        model.first_at_best = time(prediction.ttft.p10);
+        model.total = time(prediction.total.p50);
+    }
+}
+
 fn state(status: Option<&ModelStatus>, is_here: bool) -> LocalState {
     match status.map(|status| &status.state) {
         Some(ModelState::Ready { .. }) => LocalState::Ready,

@@ -291,8 +291,9 @@ impl Router {
         }
         let deadline = core.deadline(&question);
         let began = record.began();
-        let first_by = deadline.filter(|_| meta.is_streamed).map(|time| began + time);
-        let until = deadline.filter(|_| !meta.is_streamed).unwrap_or(WHOLE_TIME);
+        let first_within = deadline.filter(|_| meta.is_streamed);
+        let whole_within = deadline.filter(|_| !meta.is_streamed);
+        let until = whole_within.unwrap_or(WHOLE_TIME);
         Ok(Routed {
             asker: Asker {
                 core: Arc::clone(core),
@@ -302,7 +303,9 @@ impl Router {
                 account,
                 candidates,
                 record,
-                first_by,
+                first_within,
+                whole_within,
+                place: Mutex::default(),
                 until: Some(began + until),
                 n_hops: meta.n_hops,
             },
