@@ -89,7 +89,8 @@ pub struct Meta {
     pub team: Option<String>,
     /// What it is about.
     pub task: Option<String>,
-    /// By when something must be seen: the first content of a stream, else the whole.
+    /// By when something shall be seen: the first content of a stream, else the whole. It says who is asked; an answer
+    /// that is late nevertheless is not thrown away.
     pub deadline: Option<Duration>,
     /// How far the prompt may go.
     pub privacy: Privacy,
@@ -293,7 +294,11 @@ impl Router {
         let began = record.began();
         let first_within = deadline.filter(|_| meta.is_streamed);
         let whole_within = deadline.filter(|_| !meta.is_streamed);
-        let until = whole_within.unwrap_or(WHOLE_TIME);
+        let totals = candidates.iter().map(|candidate| {
+            let provider = core.settings.providers.get(&candidate.target.provider);
+            provider.map_or(WHOLE_TIME, |provider| provider.timeouts.total)
+        });
+        let until = totals.max().unwrap_or(WHOLE_TIME);
         Ok(Routed {
             asker: Asker {
                 core: Arc::clone(core),
