@@ -42,7 +42,7 @@ pub(super) fn library(config: &Config) -> anyhow::Result<(Arc<Catalog>, Arc<Stor
 }
 
 /// How files come over HTTP.
-fn http_options(config: &Config) -> HttpOptions {
+pub(super) fn http_options(config: &Config) -> HttpOptions {
     let mut options = HttpOptions::from_variables(config::variable);
     options.connections = config.pull_connections;
     if let Some(path) = &config.ca_file {

@@ -19,6 +19,7 @@ mod node;
 mod perplexity;
 mod quantize;
 mod remote;
+mod router;
 mod run;
 mod running;
 mod serve;

@@ -65,11 +65,12 @@ pub(super) async fn bind(
 ) -> anyhow::Result<(Server, Pool)> {
     let app = App::start(config, gpu)?;
     let pool = app.backend.pool().clone();
+    let router = super::router::router(config, app.backend)?;
     let server = Server::bind(ServerOptions {
         listen: config.listen,
         keys,
         limits: Limits::default(),
-        backend: app.backend,
+        router,
         recorded: telemetry::record_metrics()?,
         fingerprint: app.fingerprint,
         gpu_not_used: app.gpu_not_used,

@@ -40,6 +40,7 @@ pub use auth::{ApiKeys, KeysError};
 pub use limits::Limits;
 
 use crate::backend::local::LocalBackend;
+use crate::caller::Caller;
 use crate::router;
 use crate::telemetry::names;
 use auth::Door;
@@ -222,9 +223,12 @@ fn wrapped(routes: Router, body_pause: Duration) -> Router {
 }
 
 /// Lets pass who may ask.
-async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     match auth::check(&state.door, request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            request.extensions_mut().insert(Caller::unnamed());
+            next.run(request).await
+        }
         Err(refusal) => ApiError::from(refusal).into_response(),
     }
 }

@@ -63,12 +63,17 @@ pub(super) async fn explain(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<Decision>, ApiError> {
-    let found = state.router.decision(&id).filter(|decision| may_see(&caller, decision));
+    let found = state
+        .router
+        .decision(&id)
+        .filter(|decision| may_see(&caller, decision));
     found.map(Json).ok_or_else(|| ApiError {
         code: Some("decision_not_found"),
         ..ApiError::new(
             StatusCode::NOT_FOUND,
-            format!("there is no decision {id:?}: the latest 2048 are kept, by the id in x-ingle-route"),
+            format!(
+                "there is no decision {id:?}: the latest 2048 are kept, by the id in x-ingle-route"
+            ),
         )
     })
 }
@@ -95,7 +100,10 @@ pub(super) async fn feedback(
     let id = openai::required(fields.str("id")?, "id", "the id in x-ingle-route")?;
     let score = fields.float("score", 0.0, 1.0)?;
     let score = openai::required(score, "score", "how good the answer was, from 0 to 1")?;
-    let decision = state.router.decision(id).filter(|decision| may_see(&caller, decision));
+    let decision = state
+        .router
+        .decision(id)
+        .filter(|decision| may_see(&caller, decision));
     let Some(decision) = decision else {
         let message = format!("id is {id:?}: there is no such decision");
         return Err(ApiError::invalid("id", message));

@@ -108,7 +108,11 @@ impl Asker {
             let provider = self.core.settings.providers.get(&target.provider);
             Lane {
                 patience: provider.map(|provider| provider.timeouts.first_content),
-                hedge_after: self.core.latency(target).ttft_p90.map(|p90| p90.max(HEDGE_LEAST)),
+                hedge_after: self
+                    .core
+                    .latency(target)
+                    .ttft_p90
+                    .map(|p90| p90.max(HEDGE_LEAST)),
                 n_retries: RETRIES,
             }
         };
@@ -219,22 +223,20 @@ impl Asker {
             n_hops: self.n_hops,
         };
         attempt.sent();
-        let answer = provider.chat_with(&target.model, request, permit, &call).await?;
+        let answer = provider
+            .chat_with(&target.model, request, permit, &call)
+            .await?;
         attempt.about(answer.about);
         Ok(answer.stream)
     }
 
     /// Somebody who goes on with the answer that `from` broke off: our own engine first, which always can.
-    pub(super) async fn go_on(
-        &self,
-        rest: ChatRequest,
-        from: &Target,
-    ) -> Option<(Begun, Attempt)> {
+    pub(super) async fn go_on(&self, rest: ChatRequest, from: &Target) -> Option<(Begun, Attempt)> {
         let mut question = self.question.clone();
         question.needs.prefix = true;
         (question.prompt_tokens, question.prompt_tokens_most) = prompt_tokens(&rest);
         question.max_tokens = rest.max_new_tokens;
-        let plan = self.core.plan(&question, &self.account).await;
+        let plan = self.core.plan(&question, &self.account, true).await;
         if !plan.fallback {
             return None;
         }
@@ -271,7 +273,10 @@ impl Asker {
             return errors.remove(0).1;
         }
         let each = errors.iter().map(|(lane, error)| {
-            let target = self.candidates.get(*lane).map(|candidate| &candidate.target);
+            let target = self
+                .candidates
+                .get(*lane)
+                .map(|candidate| &candidate.target);
             target.map_or_else(|| error.to_string(), |target| format!("{target}: {error}"))
         });
         let each: Vec<String> = each.collect();
@@ -315,8 +320,13 @@ impl Candidates for Asker {
             return false;
         };
         let waited = self.record.began().elapsed().as_secs_f64();
-        let next = self.candidates.get(lane + 1).map(|next| self.core.latency(&next.target));
-        let next = next.and_then(|latency| latency.ttft_p50).unwrap_or_default();
+        let next = self
+            .candidates
+            .get(lane + 1)
+            .map(|next| self.core.latency(&next.target));
+        let next = next
+            .and_then(|latency| latency.ttft_p50)
+            .unwrap_or_default();
         let deadlines = Deadlines {
             ttft: self.first_within.map(|time| time.as_secs_f64()),
             total: self.whole_within.map(|time| time.as_secs_f64()),
@@ -325,7 +335,11 @@ impl Candidates for Asker {
         let in_line = self.place().as_ref().map(Place::predict);
         let prediction = match in_line {
             // It is not in the engine's queue yet: its model is on its way.
-            None => self.core.local_prediction(&candidate.target, &self.question).await,
+            None => {
+                self.core
+                    .local_prediction(&candidate.target, &self.question)
+                    .await
+            }
             Some(prediction) => prediction,
         };
         let Some(prediction) = prediction else {

@@ -161,7 +161,9 @@ impl Attempt {
         let was = std::mem::replace(&mut self.phase, Phase::Over);
         if let BackendErrorKind::Provider(fault) = error.kind {
             let (provider, model) = (&self.target.provider, &self.target.model);
-            self.core.health().failed(provider, model, fault, Instant::now());
+            self.core
+                .health()
+                .failed(provider, model, fault, Instant::now());
             if was != Phase::Answering && costs_nothing(fault) {
                 self.release();
             }
@@ -171,7 +173,8 @@ impl Attempt {
         }
         let usage = self.usage_so_far();
         self.settle(&usage);
-        self.record.attempt_ended(self.number, "failed", Some(error));
+        self.record
+            .attempt_ended(self.number, "failed", Some(error));
     }
 
     /// What was taken so far.
@@ -204,7 +207,9 @@ impl Attempt {
         let Some(hold) = self.hold.take() else {
             return MicroUsd::ZERO;
         };
-        let of_tokens = usage.cost.or_else(|| self.price.map(|price| price.cost(usage)));
+        let of_tokens = usage
+            .cost
+            .or_else(|| self.price.map(|price| price.cost(usage)));
         if self.target.is_local() {
             let time = self.price.map(|price| price.of_time(self.began.elapsed()));
             let cost = of_tokens.unwrap_or_default().plus(time.unwrap_or_default());
@@ -241,7 +246,8 @@ impl Attempt {
         if let Some(generation) = generation {
             let attempt = u32::try_from(self.number).unwrap_or(u32::MAX);
             let request = self.record.id().to_string();
-            self.core.ask_for_bill(&self.target.provider, (request, attempt), generation);
+            self.core
+                .ask_for_bill(&self.target.provider, (request, attempt), generation);
         }
     }
 }
@@ -263,7 +269,11 @@ impl Drop for Attempt {
             let usage = self.usage_so_far();
             self.settle(&usage);
         }
-        let outcome = if was == Phase::Answering { "cancelled" } else { "dropped" };
+        let outcome = if was == Phase::Answering {
+            "cancelled"
+        } else {
+            "dropped"
+        };
         self.record.attempt_ended(self.number, outcome, None);
     }
 }
@@ -333,7 +343,10 @@ pub(super) fn prompt_tokens(request: &ChatRequest) -> (u32, u32) {
     }
     for tool in &request.tools {
         let description = tool.description.as_ref().map_or(0, String::len);
-        let schema = tool.parameters.as_ref().map_or(0, |schema| schema.to_string().len());
+        let schema = tool
+            .parameters
+            .as_ref()
+            .map_or(0, |schema| schema.to_string().len());
         let bytes = (tool.name.len() + description + schema) as u64;
         most += bytes + PER_MESSAGE * 4;
         guess += bytes.div_ceil(TOKEN_BYTES);

@@ -19,7 +19,7 @@ use crate::backend::local::LocalBackend;
 use crate::backend::provider::{MaxPrice, Provider, ProviderPreferences, Sort};
 use crate::config::router::RouterSettings;
 use crate::egress::{Egress, Privacy, Purpose};
-use crate::engine::predict::Prediction;
+use crate::engine::predict::{Deadlines, Prediction};
 use crate::money::MicroUsd;
 
 /// Hedges that may be saved up.
@@ -85,13 +85,23 @@ impl Core {
     pub(super) fn stalled(&self, target: &Target) {
         if !target.is_local() {
             let (fault, now) = (ProviderFault::Stalled, Instant::now());
-            self.health().failed(&target.provider, &target.model, fault, now);
+            self.health()
+                .failed(&target.provider, &target.model, fault, now);
         }
     }
 
     /// Decides who may answer `question`.
-    pub(super) async fn plan(&self, question: &Question, account: &Account) -> Plan {
-        let locals = self.locals.for_question(&self.local, question).await;
+    pub(super) async fn plan(
+        &self,
+        question: &Question,
+        account: &Account,
+        is_streamed: bool,
+    ) -> Plan {
+        let deadlines = self.local_deadlines(question, is_streamed);
+        let locals = self
+            .locals
+            .for_question(&self.local, question, &deadlines)
+            .await;
         let facts = |target: &Target| self.facts(target);
         let remaining = self.money.remaining(account, Moment::now());
         let snapshot = Snapshot {
@@ -147,7 +157,9 @@ impl Core {
                 },
             },
             first: latency.ttft_p50,
-            per_token: latency.tokens_per_second.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+            per_token: latency
+                .tokens_per_second
+                .map(|rate| Duration::from_secs_f64(1.0 / rate)),
             ..Facts::default()
         }
     }
@@ -191,7 +203,19 @@ impl Core {
         privacy.tightened(of_team.unwrap_or_default())
     }
 
-    /// By when something must be seen.
+    /// What a model of this machine must keep: the deadline, and of its first content what is configured for it.
+    fn local_deadlines(&self, question: &Question, is_streamed: bool) -> Deadlines {
+        let deadline = self.deadline(question);
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let first = deadline.filter(|_| is_streamed);
+        Deadlines {
+            ttft: seconds(first.into_iter().chain(self.settings.local_timeout).min()),
+            total: seconds(deadline.filter(|_| !is_streamed)),
+            elsewhere: (0.0, 0.0),
+        }
+    }
+
+    /// By when something shall be seen.
     pub(super) fn deadline(&self, question: &Question) -> Option<Duration> {
         let of_team = question.team.as_ref().and_then(|team| team.deadline);
         question.deadline.or(of_team).or(self.settings.deadline)
@@ -211,7 +235,10 @@ impl Core {
         runtime.spawn(async move {
             for wait in BILL_AFTER {
                 tokio::time::sleep(wait).await;
-                if core.true_up(&provider, (&request, attempt), &generation).await {
+                if core
+                    .true_up(&provider, (&request, attempt), &generation)
+                    .await
+                {
                     return;
                 }
             }
@@ -238,13 +265,15 @@ impl Core {
             why: "the bill of an answer: no prompt is sent".to_owned(),
         };
         // The provider knows this answer already.
-        let permit = self.egress.provider(Privacy::Any, provider, settings.keeping, purpose);
+        let permit = self
+            .egress
+            .provider(Privacy::Any, provider, settings.keeping, purpose);
         let Ok(permit) = permit else {
             return true;
         };
         match reached.generation(generation, permit).await {
             Ok(Some(settled)) => {
-                let (cost, usage) = (settled.cost, settled.usage);
+                let (cost, usage) = (settled.cost, Some(settled.usage));
                 match self.money.true_up(request, attempt, cost, usage).await {
                     Ok(_) => true,
                     Err(error) => {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::policy::{LocalModel, LocalState, Question};
 use crate::backend::local::LocalBackend;
+use crate::engine::predict::{Deadlines, Verdict, judge};
 use crate::pool::{ModelState, ModelStatus};
 
 /// How long what was seen is good.
@@ -35,7 +36,9 @@ impl Locals {
     pub(super) fn context(&self, model: &str) -> Option<u32> {
         let seen = self.seen();
         let mut models = seen.as_ref()?.models.iter();
-        models.find(|known| known.model.names.iter().any(|name| name == model))?.n_ctx
+        models
+            .find(|known| known.model.names.iter().any(|name| name == model))?
+            .n_ctx
     }
 
     /// All models, with what is predicted for `question`.
@@ -43,6 +46,7 @@ impl Locals {
         &self,
         local: &LocalBackend,
         question: &Question,
+        deadlines: &Deadlines,
     ) -> Vec<LocalModel> {
         let fresh = {
             let seen = self.seen();
@@ -56,7 +60,7 @@ impl Locals {
         for known in models.iter() {
             let mut model = known.model.clone();
             if matches!(model.state, LocalState::Ready | LocalState::Loading) {
-                predict(local, question, &mut model).await;
+                predict(local, (question, deadlines), &mut model).await;
             }
             predicted.push(model);
         }
@@ -87,7 +91,11 @@ impl Locals {
 }
 
 /// When a model would answer `question`, as its engine's queue and its load foretell it.
-async fn predict(local: &LocalBackend, question: &Question, model: &mut LocalModel) {
+async fn predict(
+    local: &LocalBackend,
+    (question, deadlines): (&Question, &Deadlines),
+    model: &mut LocalModel,
+) {
     let Some(name) = model.names.first() else {
         return;
     };
@@ -98,8 +106,8 @@ async fn predict(local: &LocalBackend, question: &Question, model: &mut LocalMod
     if let Some(prediction) = outlook.predict(question.prompt_tokens, max_tokens) {
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
         model.first = time(prediction.ttft.p50);
-        model.first_at_best = time(prediction.ttft.p10);
         model.total = time(prediction.total.p50);
+        model.is_late = Some(judge(&prediction, 0.0, deadlines) == Verdict::Leave);
     }
 }
 

@@ -111,7 +111,11 @@ impl Measures {
         *totals.selected.entry(key.clone()).or_default() += 1;
         let labels = [("provider", key.0.clone()), ("model", key.1.clone())];
         metrics::counter!(names::SELECTED, &labels).increment(1);
-        let answered = decision.attempts.iter().rev().find(|one| one.target == *served_by);
+        let answered = decision
+            .attempts
+            .iter()
+            .rev()
+            .find(|one| one.target == *served_by);
         let reason = answered.map_or("first", |one| one.why);
         count(&mut totals.reasons, reason);
         metrics::counter!(names::ROUTED, "reason" => reason, "outcome" => outcome).increment(1);
@@ -122,14 +126,21 @@ impl Measures {
         }
         let share = totals.n_local as f64 / (totals.n_local + totals.n_cloud) as f64;
         metrics::gauge!(names::LOCAL_SHARE).set(share);
-        let asked_here = decision.attempts.iter().any(|one| one.target.starts_with("local:"));
+        let asked_here = decision
+            .attempts
+            .iter()
+            .any(|one| one.target.starts_with("local:"));
         if provider != "local" && asked_here {
             totals.n_escalated += 1;
             metrics::counter!(names::ESCALATIONS, "reason" => reason).increment(1);
         }
         let times = totals.times.entry(key).or_default();
         for (place, time, name) in [
-            (&mut times.first, decision.first_content_ms, names::ROUTED_FIRST),
+            (
+                &mut times.first,
+                decision.first_content_ms,
+                names::ROUTED_FIRST,
+            ),
             (&mut times.whole, decision.total_ms, names::ROUTED_WHOLE),
         ] {
             let Some(time) = time else { continue };
@@ -154,19 +165,25 @@ impl Measures {
     /// Everything so far.
     pub(super) fn now(&self) -> Measured {
         let totals = self.lock();
-        let selected = totals.selected.iter().map(|((provider, model), count)| Selected {
-            model: model.clone(),
-            provider: provider.clone(),
-            count: *count,
-        });
-        let times = totals.times.iter().map(|((provider, model), times)| ResponseTimes {
-            model: model.clone(),
-            provider: provider.clone(),
-            first_content_p50_ms: quantile(&times.first, 50),
-            first_content_p99_ms: quantile(&times.first, 99),
-            whole_p50_ms: quantile(&times.whole, 50),
-            whole_p99_ms: quantile(&times.whole, 99),
-        });
+        let selected = totals
+            .selected
+            .iter()
+            .map(|((provider, model), count)| Selected {
+                model: model.clone(),
+                provider: provider.clone(),
+                count: *count,
+            });
+        let times = totals
+            .times
+            .iter()
+            .map(|((provider, model), times)| ResponseTimes {
+                model: model.clone(),
+                provider: provider.clone(),
+                first_content_p50_ms: quantile(&times.first, 50),
+                first_content_p99_ms: quantile(&times.first, 99),
+                whole_p50_ms: quantile(&times.whole, 50),
+                whole_p99_ms: quantile(&times.whole, 99),
+            });
         let n = totals.n_local + totals.n_cloud;
         let dollars = |(team, micro): (&String, &u64)| (team.clone(), *micro as f64 / 1e6);
         let mean = |(model, (sum, n)): (&String, &(f64, u64))| (model.clone(), sum / *n as f64);
@@ -262,7 +279,10 @@ mod tests {
     fn names_that_strangers_make_up_are_not_all_told_apart() {
         let measures = Measures::default();
         for n in 0..MOST_LABELS + 10 {
-            measures.ended(&decision(Some(&format!("t{n}")), &[&format!("openai:m{n}")]));
+            measures.ended(&decision(
+                Some(&format!("t{n}")),
+                &[&format!("openai:m{n}")],
+            ));
         }
         let totals = measures.lock();
         assert_eq!(totals.costs.len(), MOST_LABELS + 1);

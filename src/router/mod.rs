@@ -22,7 +22,7 @@ pub use measure::Measured;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::backend::local::LocalBackend;
 use crate::backend::provider::Provider;
@@ -149,7 +149,10 @@ impl Routed {
     pub async fn answer(self) -> Result<Answer, BackendError> {
         let unheard = Unheard(Some(self.asker));
         let Some(asker) = &unheard.0 else {
-            return Err(BackendError::new(BackendErrorKind::Failed, "nobody was asked"));
+            return Err(BackendError::new(
+                BackendErrorKind::Failed,
+                "nobody was asked",
+            ));
         };
         let began = asker.begin().await;
         let asker = unheard.heard();
@@ -168,7 +171,10 @@ impl Routed {
                 asker.ended(end, crate::chat::Usage::default());
                 Err(error)
             }
-            (_, None) => Err(BackendError::new(BackendErrorKind::Failed, "nobody was asked")),
+            (_, None) => Err(BackendError::new(
+                BackendErrorKind::Failed,
+                "nobody was asked",
+            )),
         }
     }
 }
@@ -251,7 +257,7 @@ impl Router {
     /// The team is not known, or not the caller's.
     pub async fn plan(&self, request: &ChatRequest, meta: &Meta) -> Result<Plan, BackendError> {
         let (question, account) = self.question(request, meta)?;
-        Ok(self.core.plan(&question, &account).await)
+        Ok(self.core.plan(&question, &account, meta.is_streamed).await)
     }
 
     /// Decides who may answer.
@@ -269,7 +275,7 @@ impl Router {
         let (question, account) = self.question(&request, &meta)?;
         let core = &self.core;
         core.save_hedge();
-        let plan = core.plan(&question, &account).await;
+        let plan = core.plan(&question, &account, meta.is_streamed).await;
         let mut candidates: Vec<_> = plan.allowed().cloned().collect();
         if !plan.fallback {
             candidates.truncate(1);
@@ -326,7 +332,9 @@ impl Router {
         let (guess, most) = prompt_tokens(request);
         let account = Account {
             key: meta.caller.key.clone(),
-            team: team.as_ref().map(|team| crate::caller::Team::new(&team.name)),
+            team: team
+                .as_ref()
+                .map(|team| crate::caller::Team::new(&team.name)),
         };
         let question = Question {
             model: request.model.clone(),
@@ -367,7 +375,9 @@ impl Router {
         };
         let found = self.teams.find(named);
         found.map(Some).map_err(|error| {
-            let kind = BackendErrorKind::InvalidRequest { param: "ingle.team" };
+            let kind = BackendErrorKind::InvalidRequest {
+                param: "ingle.team",
+            };
             BackendError::new(kind, error.to_string())
         })
     }
@@ -380,7 +390,10 @@ fn refused(plan: &Plan) -> BackendError {
         return BackendError::new(BackendErrorKind::UnknownModel, message);
     }
     let first = plan.candidates.iter().find_map(|one| one.excluded.as_ref());
-    BackendError::new(first.map_or(BackendErrorKind::UnknownModel, kind_of), message)
+    BackendError::new(
+        first.map_or(BackendErrorKind::UnknownModel, kind_of),
+        message,
+    )
 }
 
 fn kind_of(exclusion: &Exclusion) -> BackendErrorKind {

@@ -77,7 +77,10 @@ impl Relay {
 
     /// The next piece, unless it takes too long.
     async fn hear(&mut self) -> Result<ChatDelta, BackendError> {
-        let idle = self.attempt.as_ref().and_then(|one| self.asker.idle_time(one.target()));
+        let idle = self
+            .attempt
+            .as_ref()
+            .and_then(|one| self.asker.idle_time(one.target()));
         let now = Instant::now();
         let until = self.asker.until();
         let by = idle.map(|idle| now + idle).into_iter().chain(until).min();

@@ -70,7 +70,7 @@ impl Served {
             listen: "127.0.0.1:0".parse().unwrap(),
             keys: options.keys.map(|keys| ApiKeys::parse(keys).unwrap()),
             limits: options.limits,
-            backend: LocalBackend::new(house.pool.clone()),
+            router: crate::router::local_only(LocalBackend::new(house.pool.clone())),
             recorded: telemetry::record_metrics().unwrap(),
             fingerprint: "b-test".to_owned(),
             gpu_not_used: options.gpu_not_used.map(ToOwned::to_owned),

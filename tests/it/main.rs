@@ -15,4 +15,5 @@ mod model;
 mod pool;
 mod provider;
 mod provider_server;
+mod router;
 mod text;

@@ -124,7 +124,11 @@ impl ChatCompletion {
     }
 }
 
-pub(in crate::http) fn required<T>(value: Option<T>, name: &str, meaning: &str) -> Result<T, ApiError> {
+pub(in crate::http) fn required<T>(
+    value: Option<T>,
+    name: &str,
+    meaning: &str,
+) -> Result<T, ApiError> {
     value.ok_or_else(|| ApiError {
         code: Some("missing_required_parameter"),
         ..ApiError::invalid(name, format!("{name} is missing: it is {meaning}"))

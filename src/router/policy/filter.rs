@@ -367,9 +367,10 @@ impl Case<'_> {
         let is_local = self.found.target.is_local();
         let named = self.found.tier == Tier::Asked && !is_local;
         let first = self.first();
+        let foreseen = self.found.local.and_then(|local| local.is_late);
         let mut late = false;
         if let (Some(first), Some(deadline)) = (first, self.asked.deadline(is_local))
-            && first > deadline
+            && foreseen.unwrap_or(first > deadline)
         {
             self.reasons.push(Reason::Late {
                 predicted_ms: millis(first),

@@ -42,6 +42,8 @@ pub struct LocalModel {
     pub first: Option<Duration>,
     /// Predicted time to its end.
     pub total: Option<Duration>,
+    /// Whether it is foreseen to miss the deadline, so that there is no sense in waiting to see; absent: as `first` says.
+    pub is_late: Option<bool>,
 }
 
 /// Where a model of the engine is.

@@ -69,6 +69,7 @@ impl World {
             full: None,
             first: Some(Duration::from_millis(first_ms)),
             total: Some(Duration::from_millis(first_ms * 4)),
+            is_late: None,
         });
         self
     }
