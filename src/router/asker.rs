@@ -25,8 +25,8 @@ use crate::engine::predict::{Deadlines, Verdict, judge};
 
 /// How often a provider is asked again, once everybody else was asked too.
 const RETRIES: u32 = 2;
-/// How often our own engine is: its queue was full.
-const RETRIES_HERE: u32 = 1;
+/// Our own engine is not: whoever asked knows better how long to wait for a full queue.
+const RETRIES_HERE: u32 = 0;
 /// A second opinion is asked no earlier than this.
 const HEDGE_LEAST: Duration = Duration::from_millis(200);
 
