@@ -4,6 +4,7 @@
 //! `tests/it/house_rules.rs` holds the code to it.
 
 pub mod backend;
+pub mod caller;
 pub mod catalog;
 pub mod chat;
 pub mod cli;

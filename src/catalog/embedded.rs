@@ -54,7 +54,7 @@ mod tests {
     use std::path::Path;
 
     /// Not models: what the router knows of others' models.
-    const TABLES: [&str; 2] = ["aliases.toml", "quality.toml"];
+    const TABLES: [&str; 3] = ["aliases.toml", "prices.toml", "quality.toml"];
 
     /// The files of a folder of the project that end in `extension`.
     fn files(folder: &str, extension: &str) -> BTreeSet<String> {

@@ -14,6 +14,7 @@ const MAX_FUNCTION_LINES: usize = 70;
 const FLOORS: &[(&[&str], bool)] = &[
     (
         &[
+            "caller",
             "chat",
             "config",
             "egress",
