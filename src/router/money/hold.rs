@@ -105,7 +105,7 @@ impl Hold {
             tokens: n_tokens,
             money: cost,
         };
-        let over = (cost > held.money).then(|| OutOfBounds {
+        let over = (cost > held.money).then_some(OutOfBounds {
             held: held.money,
             cost,
         });

@@ -181,13 +181,12 @@ pub(super) fn end(
     end: &End,
     changes: &mut Changes,
 ) -> Result<bool, LedgerError> {
-    let before = match find(connection, &entry.request, entry.attempt)? {
-        Some(found) => found,
+    let before = if let Some(found) = find(connection, &entry.request, entry.attempt)? {
+        found
+    } else {
         // The hold was never written: nobody had to wait for it.
-        None => {
-            insert(connection, entry)?;
-            (State::Held, Sums::default())
-        }
+        insert(connection, entry)?;
+        (State::Held, Sums::default())
     };
     let is_news = match before.0 {
         State::Held => true,
