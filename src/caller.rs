@@ -27,13 +27,14 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// A team. `engineering-team` and `engineering` are the same.
+/// A team, by its name: `engineering-team` and `engineering` are the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Team(Arc<str>);
+pub struct TeamId(Arc<str>);
 
-impl Team {
+impl TeamId {
     /// The team of this name; a trailing `-team` is no part of it.
     pub fn new(name: &str) -> Self {
+        let name = name.trim();
         let short = name.strip_suffix("-team").filter(|name| !name.is_empty());
         Self(short.unwrap_or(name).into())
     }
@@ -44,7 +45,7 @@ impl Team {
     }
 }
 
-impl fmt::Display for Team {
+impl fmt::Display for TeamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -56,7 +57,7 @@ pub struct Caller {
     /// The key they sent; none on a server without keys, and for keys of the plain file.
     pub key: Option<KeyId>,
     /// The team the key belongs to.
-    pub team: Option<Team>,
+    pub team: Option<TeamId>,
     /// How far what they say may go; a request can only tighten it.
     pub privacy: Privacy,
     /// Whether they may ask in another team's name.
@@ -84,9 +85,9 @@ mod tests {
 
     #[test]
     fn a_team_is_the_same_with_and_without_its_last_word() {
-        assert_eq!(Team::new("engineering-team"), Team::new("engineering"));
-        assert_eq!(Team::new("engineering-team").to_string(), "engineering");
-        assert_eq!(Team::new("-team").as_str(), "-team");
-        assert_ne!(Team::new("team"), Team::new("engineering"));
+        assert_eq!(TeamId::new("engineering-team"), TeamId::new("engineering"));
+        assert_eq!(TeamId::new("engineering-team").to_string(), "engineering");
+        assert_eq!(TeamId::new("-team").as_str(), "-team");
+        assert_ne!(TeamId::new("team"), TeamId::new("engineering"));
     }
 }

@@ -54,7 +54,6 @@ mod tests {
     use std::path::Path;
 
     /// Not models: what the router knows of others' models.
-
     const TABLES: [&str; 3] = ["aliases.toml", "prices.toml", "quality.toml"];
 
     /// The files of a folder of the project that end in `extension`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::window::Per;
-use crate::caller::{KeyId, Team};
+use crate::caller::{KeyId, TeamId};
 use crate::money::MicroUsd;
 
 /// What is limited.
@@ -81,7 +81,7 @@ pub enum Scope {
     /// All together.
     Everybody,
     /// All keys of a team together.
-    Team(Team),
+    Team(TeamId),
     /// One key.
     Key(KeyId),
 }
@@ -102,7 +102,7 @@ pub struct Account {
     /// The key it came with.
     pub key: Option<KeyId>,
     /// The team it is for.
-    pub team: Option<Team>,
+    pub team: Option<TeamId>,
 }
 
 impl Account {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::caller::{KeyId, Team};
+use crate::caller::{KeyId, TeamId};
 
 fn order(request: &str, worst: u64) -> Order {
     Order {
@@ -28,7 +28,7 @@ fn limit(scope: Scope, per: Per, most: u64) -> Limit {
 fn account() -> Account {
     Account {
         key: Some(KeyId::new("alice")),
-        team: Some(Team::new("engineering")),
+        team: Some(TeamId::new("engineering")),
     }
 }
 
@@ -41,7 +41,7 @@ fn usage(prompt_tokens: u32, completion_tokens: u32) -> Usage {
 }
 
 fn spent(money: &Money, now: Moment) -> u64 {
-    let team = Scope::Team(Team::new("engineering"));
+    let team = Scope::Team(TeamId::new("engineering"));
     money.used(&team, Per::Day, now).money.0
 }
 
@@ -238,7 +238,7 @@ async fn one_of_many(n: u64, money: Money, now: Moment) -> Option<u64> {
 async fn a_thousand_at_once_never_spend_and_hold_more_than_there_is() {
     const MOST: u64 = 200_000;
     let (home, now) = (tempfile::tempdir().unwrap(), Moment::now());
-    let team = Scope::Team(Team::new("engineering"));
+    let team = Scope::Team(TeamId::new("engineering"));
     let limits = [
         limit(Scope::Everybody, Per::Day, MOST),
         limit(team.clone(), Per::Month, MOST - 1000),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::caller::{KeyId, Team};
+use crate::caller::{KeyId, TeamId};
 use crate::money::MicroUsd;
 use crate::router::money::limit::Whom;
 
@@ -20,7 +20,7 @@ fn amounts(requests: u64, tokens: u64, money: u64) -> Amounts {
 fn account(key: Option<&str>, team: Option<&str>) -> Account {
     Account {
         key: key.map(KeyId::new),
-        team: team.map(Team::new),
+        team: team.map(TeamId::new),
     }
 }
 
@@ -38,7 +38,7 @@ fn of_key(name: &str) -> Whom {
 }
 
 fn of_team(name: &str) -> Whom {
-    Whom::One(Scope::Team(Team::new(name)))
+    Whom::One(Scope::Team(TeamId::new(name)))
 }
 
 const EVERYBODY: Whom = Whom::One(Scope::Everybody);
@@ -263,7 +263,7 @@ proptest! {
         let one_by_one: Vec<(Scope, Per, Measure, u64)> = limits.iter().flat_map(|limit| {
             let scopes = match &limit.whom {
                 Whom::One(scope) => vec![scope.clone()],
-                _ => ["a", "b"].map(|team| Scope::Team(Team::new(team))).to_vec(),
+                _ => ["a", "b"].map(|team| Scope::Team(TeamId::new(team))).to_vec(),
             };
             scopes.into_iter().map(|scope| (scope, limit.per, limit.measure, limit.most))
         }).collect();

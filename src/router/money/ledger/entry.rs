@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::LedgerError;
-use crate::caller::{KeyId, Team};
+use crate::caller::{KeyId, TeamId};
 use crate::chat::Usage;
 use crate::money::MicroUsd;
 use crate::router::money::limit::{Account, Amounts};
@@ -125,7 +125,7 @@ impl Entry {
 }
 
 fn team_text(account: &Account) -> &str {
-    account.team.as_ref().map_or("", Team::as_str)
+    account.team.as_ref().map_or("", TeamId::as_str)
 }
 
 fn key_text(account: &Account) -> &str {
@@ -136,7 +136,7 @@ fn key_text(account: &Account) -> &str {
 pub(super) fn account(key: &str, team: &str) -> Account {
     Account {
         key: (!key.is_empty()).then(|| KeyId::new(key)),
-        team: (!team.is_empty()).then(|| Team::new(team)),
+        team: (!team.is_empty()).then(|| TeamId::new(team)),
     }
 }
 
