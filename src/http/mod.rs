@@ -13,6 +13,7 @@ mod mcp;
 mod measure;
 mod metrics;
 mod openai;
+mod routing;
 mod stall;
 
 use std::io;

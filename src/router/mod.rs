@@ -10,4 +10,5 @@ pub mod policy;
 pub mod prices;
 pub mod quality;
 mod race;
+pub mod request;
 pub mod teams;

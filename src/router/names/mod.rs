@@ -112,6 +112,11 @@ impl Names {
         name == LOCAL || self.dialects.contains_key(name)
     }
 
+    /// Whether everybody means a certain provider by this name, configured or not.
+    pub fn is_well_known(&self, name: &str) -> bool {
+        WELL_KNOWN.contains(&name)
+    }
+
     /// What a client means by `text`.
     pub fn read(&self, text: &str) -> Name {
         let text = self.without_alias(text.trim());

@@ -199,11 +199,13 @@ fn every_plan_can_be_printed() {
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json["strategy"], "local_first");
     assert_eq!(json["candidates"][0]["target"], "local:llama3-8b");
-    assert_eq!(
-        json["candidates"][0]["predicted_ttft"]["nanos"],
-        100_000_000
-    );
+    assert_eq!(json["candidates"][0]["predicted_ttft_ms"], 100);
     let reasons = json["candidates"][0]["why"].to_string();
     assert!(reasons.contains("acceptable"), "{reasons}");
     assert!(json.to_string().contains("not_acceptable"));
+    let says = plan.candidates[0].says();
+    assert!(
+        says.starts_with("link 6 of the chain; in the list"),
+        "{says}"
+    );
 }
