@@ -222,9 +222,7 @@ impl Names {
 
     /// The same model at other providers.
     pub fn elsewhere(&self, target: &Target) -> Vec<Target> {
-        let Some(name) = self.table.name_of(&target.model) else {
-            return Vec::new();
-        };
+        let name = self.table.name_of(&target.model).unwrap_or(&target.model);
         let mut all = self.everywhere(name);
         all.retain(|other| other.provider != target.provider);
         all
