@@ -233,15 +233,12 @@ impl Config {
     /// # Errors
     /// [`Error`], naming the setting and where it stands.
     pub fn load(flags: &Flags, file: Option<&Path>) -> Result<Self, Error> {
-        let named = file
-            .map(Path::to_owned)
-            .or_else(|| variable("INGLE_CONFIG").map(PathBuf::from));
-        if let Some(path) = &named
+        let file = file_in_use(file);
+        if let Some(path) = &file
             && !path.is_file()
         {
             return Err(Error::NoFile { path: path.clone() });
         }
-        let file = named.or_else(default_file);
         let defaults = Defaults {
             listen: LISTEN_DEFAULT,
             kv_type: KvType::F16,
@@ -372,6 +369,14 @@ pub fn unknown_variables() -> Vec<String> {
     names
         .filter(|name| name.starts_with("INGLE_") && !known.contains(name))
         .collect()
+}
+
+/// The file that is read: the one that was named, else the one that is found.
+pub fn file_in_use(named: Option<&Path>) -> Option<PathBuf> {
+    let named = named
+        .map(Path::to_owned)
+        .or_else(|| variable("INGLE_CONFIG").map(PathBuf::from));
+    named.or_else(default_file)
 }
 
 fn default_file() -> Option<PathBuf> {

@@ -4,6 +4,7 @@ mod app;
 mod bench;
 mod bundle;
 mod chat;
+mod config;
 mod copy_bar;
 mod doctor;
 mod embed;
@@ -134,6 +135,9 @@ enum Verb {
     Bundle(bundle::BundleVerb),
     /// Use the models of an Ollama or LM Studio store where they lie.
     Import(import::ImportArgs),
+    /// Check what is configured.
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
     /// Show the metadata, kinds and shapes of a GGUF file.
     Inspect {
         /// The file; of a sharded model, the first.
@@ -243,6 +247,10 @@ fn start(cli: Cli) -> anyhow::Result<()> {
             inspect::run(file, &mut out)
         };
     }
+    if let Verb::Config(verb) = &cli.verb {
+        let file = cli.settings.config.as_deref();
+        return config::run(verb, &flags(&cli), file, &mut io::stdout().lock());
+    }
     let config = Config::load(&flags(&cli), cli.settings.config.as_deref())?;
     // A chat's screen is for the chat; a server tells what it does.
     let level = match cli.verb {
@@ -335,8 +343,11 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
         Verb::Perplexity(args) => Box::pin(perplexity::run(args, config, gpu)).await,
         Verb::Quantize(args) => quantize::run(args, config).await,
         // Need no runtime: done before.
-        Verb::Inspect { .. } | Verb::Bench(_) | Verb::Gpu | Verb::Bundle(_) | Verb::Import(_) => {
-            Ok(())
-        }
+        Verb::Inspect { .. }
+        | Verb::Config(_)
+        | Verb::Bench(_)
+        | Verb::Gpu
+        | Verb::Bundle(_)
+        | Verb::Import(_) => Ok(()),
     }
 }

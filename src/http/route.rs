@@ -11,11 +11,30 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::{AppState, openai, routing};
 use crate::caller::Caller;
-use crate::router::Answer;
+use crate::backend::provider::HOPS;
+use crate::router::{Answer, Meta};
 use crate::router::decision::Decision;
 
 /// On every answer: who gives it, and by what it is asked about.
 const ROUTE: HeaderName = HeaderName::from_static("x-ingle-route");
+
+/// What a request says about who may answer it.
+///
+/// Errors: 400, naming the field or header and its value.
+pub(super) fn meta(
+    body: &Value,
+    headers: &HeaderMap,
+    caller: Caller,
+    is_streamed: bool,
+) -> Result<Meta, ApiError> {
+    let n_hops = headers.get(HOPS).and_then(|n| n.to_str().ok()?.parse().ok());
+    Ok(Meta {
+        wishes: routing::parse_wishes(body, headers)?,
+        is_streamed,
+        n_hops: n_hops.unwrap_or(0),
+        ..Meta::of(caller)
+    })
+}
 
 /// The label of an answer.
 pub(super) struct Route(String);
@@ -51,8 +70,7 @@ pub(super) async fn plan(
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let (chat, is_streamed) = openai::chat::parse(&body)?;
-    let mut meta = routing::parse(&body, &headers, caller)?;
-    meta.is_streamed = is_streamed;
+    let meta = meta(&body, &headers, caller, is_streamed)?;
     let plan = state.router.plan(&chat, &meta).await?;
     Ok(Json(serde_json::to_value(plan).unwrap_or_default()))
 }

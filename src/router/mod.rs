@@ -16,6 +16,7 @@ pub mod prices;
 pub mod quality;
 mod race;
 mod relay;
+pub mod request;
 pub mod teams;
 
 pub use measure::Measured;
@@ -29,8 +30,8 @@ use crate::backend::provider::Provider;
 use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
 use crate::caller::Caller;
 use crate::chat::{ChatRequest, ResponseFormat};
-use crate::config::router::{Preferences, RouterSettings};
-use crate::egress::{Egress, Privacy};
+use crate::config::router::RouterSettings;
+use crate::egress::Egress;
 use asker::Asker;
 use attempt::prompt_tokens;
 use core::Core;
@@ -42,6 +43,7 @@ use policy::{Exclusion, Needs, Plan, Question};
 use prices::Prices;
 use quality::Quality;
 use relay::Relay;
+use request::{Wishes, speaks_for};
 use teams::{Team, Teams};
 
 /// How often a request may be passed on: one that comes back goes round in circles.
@@ -85,19 +87,9 @@ pub struct Router {
 pub struct Meta {
     /// Who asks.
     pub caller: Caller,
-    /// For whom, by the name that was given.
-    pub team: Option<String>,
-    /// What it is about.
-    pub task: Option<String>,
-    /// By when something shall be seen: the first content of a stream, else the whole. It says who is asked; an answer
-    /// that is late nevertheless is not thrown away.
-    pub deadline: Option<Duration>,
-    /// How far the prompt may go.
-    pub privacy: Privacy,
-    /// What is preferred.
-    pub preferences: Preferences,
-    /// Whether another may answer.
-    pub enable_fallback: Option<bool>,
+    /// What it says about who shall answer. A deadline says who is asked; an answer that is late nevertheless is not
+    /// thrown away.
+    pub wishes: Wishes,
     /// Whether it is read as it comes.
     pub is_streamed: bool,
     /// How often it was passed on before.
@@ -109,12 +101,7 @@ impl Meta {
     pub fn of(caller: Caller) -> Self {
         Self {
             caller,
-            team: None,
-            task: None,
-            deadline: None,
-            privacy: Privacy::Any,
-            preferences: Preferences::default(),
-            enable_fallback: None,
+            wishes: Wishes::default(),
             is_streamed: true,
             n_hops: 0,
         }
@@ -336,14 +323,16 @@ impl Router {
                 .as_ref()
                 .map(|team| crate::caller::Team::new(&team.name)),
         };
+        let wishes = &meta.wishes;
+        let privacy = wishes.privacy.unwrap_or_default();
         let question = Question {
             model: request.model.clone(),
-            task: meta.task.clone(),
+            task: wishes.task.clone(),
             team,
-            preferences: meta.preferences.clone(),
-            enable_fallback: meta.enable_fallback,
-            privacy: meta.privacy.tightened(meta.caller.privacy),
-            deadline: meta.deadline,
+            preferences: wishes.preferences.clone(),
+            enable_fallback: wishes.enable_fallback,
+            privacy: privacy.tightened(meta.caller.privacy),
+            deadline: wishes.deadline,
             prompt_tokens: guess,
             prompt_tokens_most: most,
             max_tokens: request.max_new_tokens,
@@ -359,21 +348,18 @@ impl Router {
         Ok((question, account))
     }
 
-    /// The team a request is for: the key's own, or one that the key may name.
+    /// The team a request is for: the key's own, or one that it names and the key may name.
     fn team(&self, meta: &Meta) -> Result<Option<Arc<Team>>, BackendError> {
-        let own = meta.caller.team.as_ref();
-        let named = match (&meta.team, own) {
-            (None, None) => return Ok(None),
-            (None, Some(own)) => own.as_str(),
-            (Some(named), Some(own))
-                if crate::caller::Team::new(named) != *own && !meta.caller.may_name_any_team =>
-            {
-                let message = format!("this key is of the team {own} and may not ask for {named}");
-                return Err(BackendError::new(BackendErrorKind::NotAllowed, message));
-            }
-            (Some(named), _) => named,
+        let own = meta.caller.team.as_ref().map(crate::caller::Team::as_str);
+        let named = meta.wishes.team.as_deref();
+        let speaks = speaks_for(named, own, meta.caller.may_name_any_team);
+        let Some(team) = speaks.team else {
+            return Ok(None);
         };
-        let found = self.teams.find(named);
+        if own.is_some_and(|own| teams::canonical(own) == team) {
+            return Ok(Some(self.teams.of_key(&team)));
+        }
+        let found = self.teams.find(&team);
         found.map(Some).map_err(|error| {
             let kind = BackendErrorKind::InvalidRequest {
                 param: "ingle.team",

@@ -127,7 +127,7 @@ mod tests {
         assert!(quality.of(["claude-3-opus-20240229"]).is_some());
         assert!(quality.of(["anthropic/claude-3-haiku"]).is_some());
         assert!(quality.of(["gpt-3.5-turbo-0125"]).is_some());
-        for name in ["gpt-4-nova", "nobody", "openrouter/auto", "gpt-4-1"] {
+        for name in ["gpt-4-nova", "nobody", "openrouter/auto", "gpt-4-2"] {
             assert_eq!(quality.of([name]), None, "{name}");
         }
         assert_eq!(without_date("a-2024-08-06"), "a");

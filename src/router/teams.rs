@@ -187,6 +187,25 @@ impl Teams {
     }
 }
 
+impl Teams {
+    /// Looks at the folder every so often, for ever, and logs what came of it.
+    pub async fn keep_fresh(self, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            let teams = self.clone();
+            match tokio::task::spawn_blocking(move || teams.reload()).await {
+                Ok(Reload::Changed { n_teams }) => tracing::info!(n_teams, "teams read again"),
+                Ok(Reload::Kept { problems }) => {
+                    for problem in problems {
+                        tracing::error!(%problem, "teams stay as they were");
+                    }
+                }
+                Ok(Reload::Unchanged) | Err(_) => {}
+            }
+        }
+    }
+}
+
 /// Teams that a sentence names at most.
 const MOST_NAMED: usize = 40;
 

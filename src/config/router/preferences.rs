@@ -48,7 +48,7 @@ impl Preferences {
 
     /// Reads those of a table that has other keys too.
     pub fn read_some(table: &Table<'_>) -> Self {
-        let dollars = |key| table.number(key, 0.0..=f64::MAX);
+        let dollars = |key| table.number(key, 0.0..=f64::INFINITY);
         let acceptable_models = table.texts("acceptable_models");
         if acceptable_models.as_ref().is_some_and(Vec::is_empty) {
             let problem = "it is empty, so that no model could answer: name one, or leave it out";

@@ -20,8 +20,8 @@ use crate::chat::{ChatDelta, ChatRequest, Said};
 use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::measure::{Clock, measured};
-use crate::http::route::Route;
-use crate::http::{AppState, routing, unix_seconds};
+use crate::http::route::{self, Route};
+use crate::http::{AppState, unix_seconds};
 use crate::router::Answer;
 
 /// The chat that a body asks for, and whether it is to be streamed.
@@ -38,8 +38,7 @@ pub(in crate::http) async fn completions(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = ChatCompletion::parse(&body)?;
-    let mut meta = routing::parse(&body, &headers, caller)?;
-    meta.is_streamed = request.stream;
+    let meta = route::meta(&body, &headers, caller, request.stream)?;
     let envelope = Envelope::new(&request.chat.model, unix_seconds(), &state.fingerprint);
     let clock = Clock::new(&request.chat.model);
     let routed = state.router.route(request.chat, meta).await?;

@@ -112,6 +112,11 @@ impl Names {
         name == LOCAL || self.dialects.contains_key(name)
     }
 
+    /// Whether everybody means a certain provider by this name, configured or not.
+    pub fn is_well_known(&self, name: &str) -> bool {
+        WELL_KNOWN.contains(&name)
+    }
+
     /// What a client means by `text`.
     pub fn read(&self, text: &str) -> Name {
         let text = self.without_alias(text.trim());
@@ -217,9 +222,7 @@ impl Names {
 
     /// The same model at other providers.
     pub fn elsewhere(&self, target: &Target) -> Vec<Target> {
-        let Some(name) = self.table.name_of(&target.model) else {
-            return Vec::new();
-        };
+        let name = self.table.name_of(&target.model).unwrap_or(&target.model);
         let mut all = self.everywhere(name);
         all.retain(|other| other.provider != target.provider);
         all

@@ -12,7 +12,7 @@ use super::{Candidate, openrouter};
 use crate::config::router::{Dialect, LOCAL_REMOTE, ProviderSettings};
 use crate::egress::{Keeping, Privacy};
 use crate::money::MicroUsd;
-use crate::router::names::{OPENROUTER_AUTO, Target};
+use crate::router::names::{Name, OPENROUTER_AUTO, Target};
 
 /// Tokens of an answer below which none is worth having; some providers refuse to make fewer.
 const FEWEST_TOKENS: u32 = 16;
@@ -378,11 +378,16 @@ impl Case<'_> {
             });
             late = !named;
         }
-        if let Some(why) = self.found.local.and_then(|local| local.full.clone()) {
+        let Some(local) = self.found.local else {
+            return late;
+        };
+        if let Some(why) = local.full.clone() {
             self.reasons.push(Reason::Full { why });
             late = true;
         }
-        late
+        // It would have to be fetched first: who has it answers before.
+        let is_local_meant = matches!(self.asked.name, Name::Of(_));
+        late || (local.state == LocalState::Absent && !is_local_meant)
     }
 
     fn first(&self) -> Option<Duration> {

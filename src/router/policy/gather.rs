@@ -48,9 +48,20 @@ pub(super) fn gather<'a>(asked: &Asked<'a>) -> Gathered<'a> {
         found: Vec::new(),
     };
     match &asked.name {
+        Name::Auto if asked.question.only_this_model => {
+            return nobody("auto names no model: this request needs a certain one".to_owned());
+        }
         Name::Auto => {}
         Name::Of(target) => {
-            for target in gather.at(&target.provider, &target.model) {
+            let targets = if target.model.contains('*') {
+                gather.locals_like(&target.to_string())
+            } else {
+                gather.at(&target.provider, &target.model)
+            };
+            if targets.is_empty() {
+                return nobody(format!("no model of this machine is meant by {target}"));
+            }
+            for target in targets {
                 gather.add(target, Why::Asked, Tier::Asked);
             }
             for target in gather.elsewhere() {
@@ -58,25 +69,35 @@ pub(super) fn gather<'a>(asked: &Asked<'a>) -> Gathered<'a> {
             }
         }
         Name::Bare(bare) => {
-            let targets = gather.everywhere(bare);
+            let targets = if bare.contains('*') {
+                gather.locals_like(bare)
+            } else {
+                gather.everywhere(bare)
+            };
             if targets.is_empty() {
-                return Gathered {
-                    found: Vec::new(),
-                    unknown: Some(unknown(bare, asked)),
-                };
+                return nobody(unknown(bare, asked));
             }
             for target in targets {
                 gather.add(target, Why::Named, Tier::Asked);
             }
         }
     }
-    gather.of_team();
-    gather.of_configuration();
-    gather.acceptable();
-    gather.here();
+    if !asked.question.only_this_model {
+        gather.of_team();
+        gather.of_configuration();
+        gather.acceptable();
+        gather.here();
+    }
     Gathered {
         found: gather.found,
         unknown: None,
+    }
+}
+
+fn nobody(because: String) -> Gathered<'static> {
+    Gathered {
+        found: Vec::new(),
+        unknown: Some(because),
     }
 }
 

@@ -80,14 +80,16 @@ pub struct Candidate {
     /// Why it is one, and why it stands where it stands.
     pub why: Vec<Reason>,
     /// Time to its first content.
+    #[serde(rename = "predicted_ttft_ms", serialize_with = "whole_millis")]
     pub predicted_ttft: Option<Duration>,
     /// Time to its end.
+    #[serde(rename = "predicted_total_ms", serialize_with = "whole_millis")]
     pub predicted_total: Option<Duration>,
     /// What it is likely to cost; absent where nobody knows.
-    #[serde(serialize_with = "dollars")]
+    #[serde(rename = "predicted_cost_usd", serialize_with = "dollars")]
     pub predicted_cost: Option<MicroUsd>,
     /// What it costs at most; absent where nobody knows.
-    #[serde(serialize_with = "dollars")]
+    #[serde(rename = "worst_cost_usd", serialize_with = "dollars")]
     pub worst_cost: Option<MicroUsd>,
     /// Its score.
     pub quality: Option<f64>,
@@ -97,9 +99,28 @@ pub struct Candidate {
     pub excluded: Option<Exclusion>,
 }
 
+impl Candidate {
+    /// All reasons in one sentence.
+    pub fn says(&self) -> String {
+        let why = self.why.iter().map(ToString::to_string);
+        let mut parts: Vec<String> = why.collect();
+        parts.extend(
+            self.excluded
+                .iter()
+                .map(|excluded| format!("excluded: {excluded}")),
+        );
+        parts.join("; ")
+    }
+}
+
 #[expect(clippy::ref_option, reason = "serde hands it over so")]
 fn dollars<S: serde::Serializer>(amount: &Option<MicroUsd>, to: S) -> Result<S::Ok, S::Error> {
     amount.map(MicroUsd::to_usd).serialize(to)
+}
+
+#[expect(clippy::ref_option, reason = "serde hands it over so")]
+fn whole_millis<S: serde::Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    time.map(reason::millis).serialize(to)
 }
 
 /// Decides who answers `question` as things stand in `snapshot`.

@@ -38,6 +38,8 @@ pub struct Question {
     pub has_temperature: bool,
     /// What it takes to answer it.
     pub needs: Needs,
+    /// No other model will do than the one it names, wherever it is: vectors of two models cannot be compared.
+    pub only_this_model: bool,
 }
 
 /// What it takes to answer a request besides text.
@@ -84,6 +86,8 @@ pub(super) struct Asked<'a> {
     pub(super) strategy: Strategy,
     /// Who chose it.
     pub(super) strategy_by: &'static str,
+    /// Whether what the team lists goes before the strategy: it does where nobody nearer to the request chose one.
+    pub(super) list_first: bool,
     pub(super) prefers_local: bool,
     pub(super) prefers_faster: bool,
     pub(super) fallback: bool,
@@ -103,12 +107,21 @@ impl<'a> Asked<'a> {
         }
         let preferences = preferences.over(&settings.preferences);
         let (strategy, strategy_by) = strategy(question, snapshot);
-        // A strategy that the request names is not overruled by what somebody prefers in general.
-        let said_by = |wish: fn(&Preferences) -> Option<bool>| match strategy_by {
-            "request" => wish(&question.preferences).unwrap_or(false),
-            "hint" => wish(&question.preferences).unwrap_or(false),
-            _ => wish(&preferences).unwrap_or(false),
+        // A strategy is not overruled by what somebody prefers who is further from the request than who chose it.
+        let said = |wish: fn(&Preferences) -> Option<bool>| {
+            let own = wish(&question.preferences);
+            let said = match strategy_by {
+                "request" | "hint" => own,
+                "team" => own.or(of_team.and_then(wish)),
+                _ => wish(&preferences),
+            };
+            said.unwrap_or(false)
         };
+        let own_wishes = [
+            question.preferences.prefer_local,
+            question.preferences.prefer_faster,
+        ];
+        let list_first = strategy_by == "configuration" && !own_wishes.contains(&Some(true));
         let acceptable = preferences.acceptable_models.as_ref().map(|texts| {
             let patterns = texts.iter().map(|text| snapshot.names.pattern(text));
             patterns.collect()
@@ -123,8 +136,9 @@ impl<'a> Asked<'a> {
             acceptable,
             strategy,
             strategy_by,
-            prefers_local: said_by(|wishes| wishes.prefer_local),
-            prefers_faster: said_by(|wishes| wishes.prefer_faster),
+            list_first,
+            prefers_local: said(|wishes| wishes.prefer_local),
+            prefers_faster: said(|wishes| wishes.prefer_faster),
             fallback: question
                 .enable_fallback
                 .or(of_team)

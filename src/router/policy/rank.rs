@@ -101,14 +101,9 @@ pub(super) fn rank(mut judged: Vec<Judged>, asked: &Asked<'_>) -> Vec<Candidate>
     judged.into_iter().map(|judged| judged.candidate).collect()
 }
 
-/// Whether what the team lists goes before the strategy: it does where nobody nearer to the request chose one.
-fn list_first(asked: &Asked<'_>) -> bool {
-    asked.strategy_by == "configuration"
-}
-
 fn compare(a: &Judged, b: &Judged, asked: &Asked<'_>) -> Ordering {
     let mut order = Ordering::Equal;
-    if list_first(asked) {
+    if asked.list_first {
         order = order.then_with(|| by_team(a, b));
     }
     if asked.prefers_local {
@@ -133,7 +128,7 @@ fn compare(a: &Judged, b: &Judged, asked: &Asked<'_>) -> Ordering {
 
 fn ordered_by(asked: &Asked<'_>) -> String {
     let parts = [
-        (list_first(asked), "the team's list"),
+        (asked.list_first, "the team's list"),
         (asked.prefers_local, "nearness"),
         (asked.prefers_faster, "speed"),
         (true, main_criterion(asked.strategy)),

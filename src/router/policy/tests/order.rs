@@ -95,9 +95,12 @@ fn a_bare_name_may_be_here_and_elsewhere() {
         "openrouter:meta-llama/llama-3-8b-instruct",
     ];
     assert_eq!(order[..2], both);
-    // Known, and not on the disk: whoever names it wants it fetched, others do not.
+    // Known, and not on the disk: whoever wants it here has it fetched, others do not.
     let absent = World::new("").local("llama3-8b", LocalState::Absent, 60_000);
-    assert_eq!(absent.order(&ask("llama3-8b"))[0], "local:llama3-8b");
+    assert_eq!(absent.order(&ask("local:llama3-8b"))[0], "local:llama3-8b");
+    let order = absent.order(&ask("llama3-8b"));
+    assert_eq!(order[0], "openrouter:meta-llama/llama-3-8b-instruct");
+    assert_eq!(order.last().unwrap(), "local:llama3-8b");
     assert_eq!(
         excluded(&absent.plan(&ask("auto")), "local:llama3-8b"),
         "not_here"
@@ -168,6 +171,66 @@ fn a_teams_list_goes_before_what_the_configuration_prefers_and_after_what_the_re
     };
     let order = world.order(&question(prefers));
     assert_eq!(order[..2], ["local:llama3-8b", "openai:gpt-4"]);
+    let prefers = Preferences {
+        prefer_local: Some(true),
+        ..Preferences::default()
+    };
+    let order = world.order(&question(prefers));
+    assert_eq!(order[..2], ["local:llama3-8b", "openai:gpt-4"]);
+}
+
+#[test]
+fn what_the_configuration_prefers_does_not_overrule_a_strategy_nearer_to_the_request() {
+    let toml = "[router.preferences]\nprefer_local = true\n";
+    let world = World::new(toml).local("llama3-8b", LocalState::Ready, 100);
+    assert_eq!(world.order(&ask("auto"))[0], "local:llama3-8b");
+    assert_ne!(
+        world.order(&by(Strategy::QualityFirst))[0],
+        "local:llama3-8b"
+    );
+    let mut best = team("best");
+    best.preferences.strategy = Some(Strategy::QualityFirst);
+    let question = Question {
+        team: of_team(best),
+        ..ask("auto")
+    };
+    assert_ne!(world.order(&question)[0], "local:llama3-8b");
+}
+
+#[test]
+fn a_glob_is_any_model_of_this_machine_that_it_means() {
+    let world = World::new("")
+        .local("codellama-7b", LocalState::Stored, 900)
+        .local("codellama-13b", LocalState::Ready, 100)
+        .local("llama3-8b", LocalState::Ready, 100);
+    let order = world.order(&ask("local:*"));
+    assert!(order[..3].iter().all(|target| target.starts_with("local:")));
+    let order = world.order(&ask("codellama*"));
+    assert_eq!(order[..2], ["local:codellama-13b", "local:codellama-7b"]);
+    for none in ["local:qwen*", "openai:*", "qwen*"] {
+        let plan = world.plan(&ask(none));
+        assert!(
+            plan.candidates.is_empty() && plan.unknown.is_some(),
+            "{none}"
+        );
+    }
+}
+
+#[test]
+fn where_only_this_model_will_do_it_is_looked_for_everywhere_and_no_other_is_asked() {
+    let world = World::new("").local("llama3-8b", LocalState::Ready, 100);
+    let only = |model: &str| Question {
+        only_this_model: true,
+        ..ask(model)
+    };
+    let both = [
+        "openai:text-embedding-3-small",
+        "openrouter:openai/text-embedding-3-small",
+    ];
+    for model in [both[0], "text-embedding-3-small"] {
+        assert_eq!(world.order(&only(model)), both);
+    }
+    assert!(world.plan(&only("auto")).unknown.is_some());
 }
 
 #[test]
@@ -199,11 +262,13 @@ fn every_plan_can_be_printed() {
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json["strategy"], "local_first");
     assert_eq!(json["candidates"][0]["target"], "local:llama3-8b");
-    assert_eq!(
-        json["candidates"][0]["predicted_ttft"]["nanos"],
-        100_000_000
-    );
+    assert_eq!(json["candidates"][0]["predicted_ttft_ms"], 100);
     let reasons = json["candidates"][0]["why"].to_string();
     assert!(reasons.contains("acceptable"), "{reasons}");
     assert!(json.to_string().contains("not_acceptable"));
+    let says = plan.candidates[0].says();
+    assert!(
+        says.starts_with("link 6 of the chain; in the list"),
+        "{says}"
+    );
 }
