@@ -1,7 +1,15 @@
 //! Leaving the machine is a permit: who has none cannot do it, and `--offline` issues none.
 
+mod log;
+mod proof;
+
 use std::fmt;
 use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use log::{EgressLog, Entry, EntryKind, LogError};
+pub use proof::{Counted, Proof, Query};
 
 /// Why no permit was issued.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +31,10 @@ pub enum Error {
 }
 
 /// How far a prompt may go; later ones are stricter, and only that way may a request's class be moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Privacy {
     /// To any provider.
     #[default]
@@ -117,6 +128,17 @@ impl Egress {
         Ok(ModelFetch(()))
     }
 
+    /// The permit to have a client that reaches providers at all.
+    ///
+    /// # Errors
+    /// [`Error::ProviderOffline`].
+    pub fn providers(self) -> Result<ProvidersReached, Error> {
+        if self.offline {
+            return Err(Error::ProviderOffline);
+        }
+        Ok(ProvidersReached(()))
+    }
+
     /// The permit to send one request of class `privacy`, once, to `provider`. Every attempt asks anew.
     ///
     /// # Errors
@@ -126,6 +148,7 @@ impl Egress {
         privacy: Privacy,
         provider: &str,
         keeping: Keeping,
+        purpose: Purpose,
     ) -> Result<ProviderPermit, Error> {
         if self.offline {
             return Err(Error::ProviderOffline);
@@ -144,9 +167,25 @@ impl Egress {
         Ok(ProviderPermit {
             privacy,
             provider: provider.to_owned(),
+            purpose,
         })
     }
 }
+
+/// What a request leaves this machine for: what the log says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purpose {
+    /// The request, as answers and decisions name it.
+    pub request_id: String,
+    /// Whose it is.
+    pub team: Option<String>,
+    /// Why it goes there and is not answered here.
+    pub why: String,
+}
+
+/// The permit to have a client that reaches providers. Only [`Egress`] makes one.
+#[derive(Clone, Debug)]
+pub struct ProvidersReached(());
 
 /// The permit to fetch model files from where the catalogue says. Only [`Egress`] makes one.
 #[derive(Clone, Debug)]
@@ -157,6 +196,7 @@ pub struct ModelFetch(());
 pub struct ProviderPermit {
     privacy: Privacy,
     provider: String,
+    purpose: Purpose,
 }
 
 impl ProviderPermit {
@@ -169,6 +209,11 @@ impl ProviderPermit {
     pub fn provider(&self) -> &str {
         &self.provider
     }
+
+    /// What for.
+    pub fn purpose(&self) -> &Purpose {
+        &self.purpose
+    }
 }
 
 #[cfg(test)]
@@ -179,8 +224,9 @@ mod tests {
     fn offline_issues_no_permit() {
         let offline = Egress::new(true);
         assert_eq!(offline.model_fetch().err(), Some(Error::Offline));
+        assert!(offline.providers().is_err());
         assert!(Egress::new(false).model_fetch().is_ok());
-        let refused = offline.provider(Privacy::Any, "openai", Keeping::Ours);
+        let refused = offline.provider(Privacy::Any, "openai", Keeping::Ours, Purpose::default());
         assert_eq!(refused, Err(Error::ProviderOffline));
     }
 
@@ -188,8 +234,10 @@ mod tests {
     fn a_stricter_class_goes_to_fewer() {
         let egress = Egress::new(false);
         let allowed = |privacy| {
-            [Keeping::Ours, Keeping::Nothing, Keeping::Maybe]
-                .map(|keeping| egress.provider(privacy, "p", keeping).is_ok())
+            [Keeping::Ours, Keeping::Nothing, Keeping::Maybe].map(|keeping| {
+                let permit = egress.provider(privacy, "p", keeping, Purpose::default());
+                permit.is_ok()
+            })
         };
         assert_eq!(allowed(Privacy::Any), [true, true, true]);
         assert_eq!(allowed(Privacy::ZdrOnly), [true, true, false]);

@@ -20,5 +20,6 @@ pub mod model;
 pub mod money;
 pub mod pool;
 pub mod router;
+pub mod secret;
 pub mod telemetry;
 pub mod text;

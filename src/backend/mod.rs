@@ -1,6 +1,7 @@
-//! F6: whatever can answer a chat. Only `local` so far; the trait comes with the second backend.
+//! F6: whatever can answer a chat: `local` the models of this machine, `provider` those of others.
 
 pub mod local;
+pub mod provider;
 
 use std::fmt;
 use std::pin::Pin;
@@ -85,6 +86,8 @@ pub enum ProviderFault {
     Refused,
     /// It has no such model, or none that meets what was asked for.
     NoSuchModel,
+    /// The prompt is more than the model, or the provider, takes at once.
+    TooLong,
     /// It asks us to come back later.
     RateLimited {
         /// When, if it says so.
@@ -114,6 +117,7 @@ impl ProviderFault {
             Self::NoCredit => "no_credit",
             Self::Refused => "refused",
             Self::NoSuchModel => "no_such_model",
+            Self::TooLong => "too_long",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",
             Self::Rejected => "rejected",

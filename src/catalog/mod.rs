@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+pub use crate::secret::Secret;
 pub use address::Address;
 pub use bundle::{
     BundleError, BundleManifest, BundledFile, BundledKind, BundledModel, Created, FromCatalogue,
@@ -40,7 +41,10 @@ pub use checked::{
 };
 pub use disk::free_bytes;
 pub use error::{Error, Near};
-pub use fetch::{CaFile, FetchError, HttpOptions, HubOptions, PipOptions, ProxyOptions, Secret};
+pub use fetch::{
+    CaFile, FetchError, HttpOptions, HubOptions, PipOptions, ProxyOptions, client_builder,
+    no_client,
+};
 pub use folders::{Skipped, without_shard};
 pub use foreign::{Candidate, Contents, ForeignStore, Program, Refused};
 pub use imports::{Import, Recorded};

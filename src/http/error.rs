@@ -135,6 +135,7 @@ fn of_provider(fault: ProviderFault, message: String) -> ApiError {
         ProviderFault::Rejected => (StatusCode::BAD_REQUEST, "provider_rejected"),
         ProviderFault::NoSuchModel => (StatusCode::NOT_FOUND, "model_not_found"),
         ProviderFault::Refused => (StatusCode::FORBIDDEN, "provider_refused"),
+        ProviderFault::TooLong => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
         ProviderFault::RateLimited { .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "provider_rate_limited")
         }

@@ -132,7 +132,7 @@ fn blame(fault: ProviderFault) -> Blame {
         | ProviderFault::Garbled
         | ProviderFault::Stalled
         | ProviderFault::BrokeOff => Blame::Model,
-        ProviderFault::Refused | ProviderFault::Rejected => Blame::Nobody,
+        ProviderFault::Refused | ProviderFault::Rejected | ProviderFault::TooLong => Blame::Nobody,
     }
 }
 

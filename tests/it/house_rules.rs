@@ -21,6 +21,7 @@ const FLOORS: &[(&[&str], bool)] = &[
             "embedding",
             "keep_alive",
             "money",
+            "secret",
             "telemetry",
         ],
         true,

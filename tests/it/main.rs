@@ -13,4 +13,6 @@ mod house_rules;
 mod http;
 mod model;
 mod pool;
+mod provider;
+mod provider_server;
 mod text;

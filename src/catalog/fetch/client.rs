@@ -3,13 +3,14 @@
 use std::fs;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Certificate, Client, NoProxy, Proxy, Url};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Url};
 
 use crate::egress::ModelFetch;
+use crate::secret::Secret;
 
 use super::error::FetchError;
 use super::http::innermost;
-use super::options::{CaFile, HttpOptions, ProxyOptions, Secret};
+use super::options::{CaFile, HttpOptions, ProxyOptions};
 
 /// More certificates than any system has.
 const CA_FILE_LARGEST: u64 = 16 << 20;
@@ -18,6 +19,16 @@ const CA_FILE_LARGEST: u64 = 16 << 20;
 ///
 /// Errors: a proxy is no address, the file of certificates holds none, or the machine cannot do TLS.
 pub(super) fn client(options: &HttpOptions, _permit: &ModelFetch) -> Result<Client, FetchError> {
+    let made = client_builder(options)?.build();
+    made.map_err(|error| no_client(options, &error))
+}
+
+/// How every client of this program begins: its proxies and certificates, no redirect followed, no
+/// variable read. What it is built for is the caller's to have a permit for.
+///
+/// # Errors
+/// A proxy is no address, or the file of certificates holds none.
+pub fn client_builder(options: &HttpOptions) -> Result<ClientBuilder, FetchError> {
     // An error says that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -32,13 +43,16 @@ pub(super) fn client(options: &HttpOptions, _permit: &ModelFetch) -> Result<Clie
     if let Some(file) = &options.ca_file {
         builder = builder.tls_certs_merge(certificates(file)?);
     }
-    builder.build().map_err(|error| {
-        let reason = innermost(&error);
-        match &options.ca_file {
-            Some(file) => file.wrong(reason),
-            None => FetchError::Client(reason),
-        }
-    })
+    Ok(builder)
+}
+
+/// Why a builder made no client.
+pub fn no_client(options: &HttpOptions, error: &reqwest::Error) -> FetchError {
+    let reason = innermost(error);
+    match &options.ca_file {
+        Some(file) => file.wrong(reason),
+        None => FetchError::Client(reason),
+    }
 }
 
 /// The proxy on the way to an address, as a message may show it.

@@ -31,9 +31,10 @@ use super::progress::{FetchEvent, Progress};
 use super::receipt::Receipt;
 use super::verify::sha256_of;
 
+pub use client::{client_builder, no_client};
 pub use error::FetchError;
 pub(super) use http::shown;
-pub use options::{CaFile, HttpOptions, HubOptions, PipOptions, ProxyOptions, Secret};
+pub use options::{CaFile, HttpOptions, HubOptions, PipOptions, ProxyOptions};
 
 /// Verified files that wait to be put into their place, in the manifest's order.
 pub(super) struct Fetched {

@@ -1,0 +1,165 @@
+//! OpenRouter's own words: what is said of the providers behind it. Whoever says something can only narrow what the
+//! others said.
+
+use serde_json::{Map, Value, json};
+
+use super::options::{MaxPrice, ProviderPreferences, Retention};
+use crate::egress::Privacy;
+
+/// The `provider` object of a request.
+///
+/// - `asked` — the client's own
+/// - `preferences` — ours, the more particular ones first
+///
+/// Errors: what is wrong with the client's.
+pub(super) fn provider_object(
+    asked: Option<&Value>,
+    preferences: [&ProviderPreferences; 2],
+    retention: Retention,
+    privacy: Privacy,
+) -> Result<Value, String> {
+    let mut object = match asked {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(object)) => object.clone(),
+        Some(other) => return Err(format!("provider must be an object, not {other}")),
+    };
+    for ours in preferences {
+        if let Some(most) = &ours.max_price {
+            cap_price(&mut object, most);
+        }
+        if let (Some(sort), false) = (ours.sort, object.contains_key("sort")) {
+            object.insert("sort".to_owned(), json!(sort.name()));
+        }
+        if ours.allow_fallbacks == Some(false) {
+            object.insert("allow_fallbacks".to_owned(), json!(false));
+        }
+        if ours.require_parameters == Some(true) {
+            object.insert("require_parameters".to_owned(), json!(true));
+        }
+        if !ours.order.is_empty() && !object.contains_key("order") {
+            object.insert("order".to_owned(), json!(ours.order));
+        }
+        if !ours.ignore.is_empty() {
+            let mut ignored = names(&object, "ignore");
+            ignored.extend(ours.ignore.iter().cloned());
+            object.insert("ignore".to_owned(), json!(ignored));
+        }
+        if !ours.only.is_empty() {
+            let mut only = names(&object, "only");
+            if only.is_empty() {
+                only.clone_from(&ours.only);
+            } else {
+                only.retain(|name| ours.only.contains(name));
+            }
+            if only.is_empty() {
+                let allowed = ours.only.join(", ");
+                return Err(format!(
+                    "provider.only names none of those allowed here, which are {allowed}"
+                ));
+            }
+            object.insert("only".to_owned(), json!(only));
+        }
+    }
+    if retention == Retention::Never || privacy != Privacy::Any {
+        object.insert("data_collection".to_owned(), json!("deny"));
+        object.insert("zdr".to_owned(), json!(true));
+    }
+    Ok(Value::Object(object))
+}
+
+/// The texts of a list; a text alone is a list of one.
+fn names(object: &Map<String, Value>, name: &str) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match object.get(name) {
+        Some(Value::Array(values)) => values.iter().filter_map(text).collect(),
+        Some(value) => text(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+fn cap_price(object: &mut Map<String, Value>, most: &MaxPrice) {
+    let mut prices = match object.get("max_price") {
+        Some(Value::Object(prices)) => prices.clone(),
+        _ => Map::new(),
+    };
+    for (name, most) in [("prompt", most.prompt), ("completion", most.completion)] {
+        let most = most.to_usd();
+        let asked = prices.get(name).and_then(number);
+        let least = asked
+            .filter(|asked| *asked >= 0.0)
+            .map_or(most, |asked| asked.min(most));
+        prices.insert(name.to_owned(), json!(least));
+    }
+    object.insert("max_price".to_owned(), Value::Object(prices));
+}
+
+/// A number, also one written as a text.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        other => other.as_f64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::provider::options::Sort;
+    use crate::money::MicroUsd;
+
+    fn made(asked: &Value, ours: &ProviderPreferences, privacy: Privacy) -> Result<Value, String> {
+        let none = ProviderPreferences::default();
+        provider_object(Some(asked), [ours, &none], Retention::Never, privacy)
+    }
+
+    #[test]
+    fn nobody_keeps_a_prompt_unless_the_operator_says_so() {
+        let none = ProviderPreferences::default();
+        let strict = json!({"data_collection": "deny", "zdr": true});
+        let loose = json!({"data_collection": "allow", "zdr": false});
+        for privacy in [Privacy::Any, Privacy::ZdrOnly] {
+            assert_eq!(made(&Value::Null, &none, privacy).unwrap(), strict);
+            assert_eq!(made(&loose, &none, privacy).unwrap(), strict);
+        }
+        let by_account = |asked, privacy| {
+            provider_object(asked, [&none, &none], Retention::AsTheAccountSays, privacy).unwrap()
+        };
+        assert_eq!(by_account(None, Privacy::Any), json!({}));
+        assert_eq!(by_account(Some(&strict), Privacy::Any), strict);
+        assert_eq!(by_account(Some(&loose), Privacy::ZdrOnly), strict);
+    }
+
+    #[test]
+    fn each_side_only_narrows() {
+        let ours = ProviderPreferences {
+            max_price: Some(MaxPrice {
+                prompt: MicroUsd(1_000_000),
+                completion: MicroUsd(2_500_000),
+            }),
+            sort: Some(Sort::Price),
+            allow_fallbacks: Some(false),
+            require_parameters: Some(true),
+            order: vec!["x".to_owned()],
+            only: vec!["a".to_owned(), "b".to_owned()],
+            ignore: vec!["c".to_owned()],
+        };
+        let asked = json!({"max_price": {"prompt": "0.5", "completion": 9, "image": 1}, "sort": "latency",
+            "allow_fallbacks": true, "only": ["b", "z"], "ignore": "d", "quantizations": ["fp8"]});
+        let object = made(&asked, &ours, Privacy::Any).unwrap();
+        assert_eq!(
+            object["max_price"],
+            json!({"prompt": 0.5, "completion": 2.5, "image": 1})
+        );
+        assert_eq!(object["sort"], "latency");
+        assert_eq!(object["allow_fallbacks"], false);
+        assert_eq!(object["require_parameters"], true);
+        assert_eq!(object["order"], json!(["x"]));
+        assert_eq!(object["only"], json!(["b"]));
+        assert_eq!(object["ignore"], json!(["d", "c"]));
+        assert_eq!(object["quantizations"], json!(["fp8"]));
+        let error = made(&json!({"only": ["z"]}), &ours, Privacy::Any).unwrap_err();
+        assert!(error.contains("a, b"), "{error}");
+        let error = made(&json!(5), &ours, Privacy::Any).unwrap_err();
+        assert!(error.contains("not 5"), "{error}");
+    }
+}
