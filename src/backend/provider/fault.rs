@@ -301,15 +301,13 @@ const WEAK: &[(Means, &[&str])] = &[
 
 fn by_status(dialect: Dialect, status: u16, wait: Option<Duration>) -> Option<ProviderFault> {
     Some(match status {
-        401 => ProviderFault::Unauthorized,
         402 => ProviderFault::NoCredit,
         // OpenRouter's guardrails and moderation; elsewhere a key that may not do this.
         403 if dialect == Dialect::OpenRouter => ProviderFault::Refused,
-        403 => ProviderFault::Unauthorized,
+        401 | 403 => ProviderFault::Unauthorized,
         404 | 410 => ProviderFault::NoSuchModel,
         413 => ProviderFault::TooLong,
         429 => ProviderFault::RateLimited { retry_after: wait },
-        451 => ProviderFault::Refused,
         408 | 409 | 425 | 500..=599 => ProviderFault::Unavailable { retry_after: wait },
         400..=499 => ProviderFault::Rejected,
         _ => return None,

@@ -159,13 +159,11 @@ impl Provider {
         permit: ProviderPermit,
         call: &CallOptions,
     ) -> Result<Answer, BackendError> {
-        let (path, body) = match self.options.dialect {
-            Dialect::Anthropic => ("messages", anthropic::body(&self.options, model, request)),
-            _ => {
-                let privacy = permit.privacy();
-                let body = openai::body(&self.options, model, request, privacy, call);
-                ("chat/completions", body)
-            }
+        let (path, body) = if self.options.dialect == Dialect::Anthropic {
+            ("messages", anthropic::body(&self.options, model, request))
+        } else {
+            let body = openai::body(&self.options, model, request, permit.privacy(), call);
+            ("chat/completions", body)
         };
         let body = body.map_err(|(param, message)| {
             BackendError::new(BackendErrorKind::InvalidRequest { param }, message)

@@ -77,13 +77,13 @@ impl Deltas {
             }
             "content_block_delta" => {
                 let delta = body.get("delta").unwrap_or(&Value::Null);
-                self.delta(index, delta, found)?;
+                self.delta(index, delta, found);
             }
             "content_block_stop" => self.stop(index, found),
             "message_delta" => {
                 self.count(body.get("usage"), true);
                 let reason = body.pointer("/delta/stop_reason").and_then(Value::as_str);
-                self.finish_with(reason)?;
+                self.finish_with(reason, found)?;
             }
             "message_stop" => return Ok(Step::Ended),
             "error" => return Err(of_error(Dialect::Anthropic, error_object(&body))),
@@ -111,7 +111,7 @@ impl Deltas {
             self.stop(index, found);
         }
         self.count(body.get("usage"), true);
-        self.finish_with(body.get("stop_reason").and_then(Value::as_str))
+        self.finish_with(body.get("stop_reason").and_then(Value::as_str), found)
     }
 
     fn start(&mut self, message: &Value) {
@@ -164,12 +164,7 @@ impl Deltas {
         Ok(())
     }
 
-    fn delta(
-        &mut self,
-        number: u64,
-        delta: &Value,
-        found: &mut Vec<ChatDelta>,
-    ) -> Result<(), Fault> {
+    fn delta(&mut self, number: u64, delta: &Value, found: &mut Vec<ChatDelta>) {
         let text = |name: &str| delta.get(name).and_then(Value::as_str).unwrap_or_default();
         match text("type") {
             "text_delta" => say(text("text"), ChatDelta::Text, found),
@@ -178,7 +173,7 @@ impl Deltas {
                 let piece = text("partial_json");
                 let Some(call) = self.calls.get_mut(&number) else {
                     // Of a tool the provider calls itself.
-                    return Ok(());
+                    return;
                 };
                 if !piece.is_empty() {
                     call.first = None;
@@ -187,7 +182,6 @@ impl Deltas {
             }
             _ => {}
         }
-        Ok(())
     }
 
     /// A call without arguments is one with none, which are written too.
@@ -199,8 +193,15 @@ impl Deltas {
         }
     }
 
-    fn finish_with(&mut self, reason: Option<&str>) -> Result<(), Fault> {
+    fn finish_with(
+        &mut self,
+        reason: Option<&str>,
+        found: &mut Vec<ChatDelta>,
+    ) -> Result<(), Fault> {
         let Some(reason) = reason else { return Ok(()) };
+        // Not everybody says of each block that it ended.
+        let open: Vec<u64> = self.calls.keys().copied().collect();
+        open.into_iter().for_each(|number| self.stop(number, found));
         self.finish = Some(match reason {
             "end_turn" | "stop_sequence" => FinishReason::Stop,
             "max_tokens" | "model_context_window_exceeded" | "pause_turn" => FinishReason::Length,

@@ -128,12 +128,12 @@ impl Deltas {
 
     fn reason(&self, reason: &str) -> Result<FinishReason, Fault> {
         Ok(match reason {
-            "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
-            // Some say so of calls too.
             "stop" | "eos" | "end_turn" | "stop_sequence" | "complete" if self.calls.is_empty() => {
                 FinishReason::Stop
             }
-            "stop" | "eos" | "end_turn" | "stop_sequence" | "complete" => FinishReason::ToolCalls,
+            // Some say of calls, too, that they stop.
+            "tool_calls" | "function_call" | "tool_use" | "stop" | "eos" | "end_turn"
+            | "stop_sequence" | "complete" => FinishReason::ToolCalls,
             "length" | "max_tokens" => FinishReason::Length,
             "content_filter" => FinishReason::ContentFilter,
             other => {
