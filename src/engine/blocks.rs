@@ -3,6 +3,7 @@
 /// A share in one block of the cache. It cannot be copied: whoever holds it gives it back exactly
 /// once, so that a block is never freed twice.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Block(u32);
 
 impl Block {
@@ -15,6 +16,7 @@ impl Block {
 /// Gives out the blocks of a cache and counts who shares them. Blocks are plain numbers here; what
 /// lies in them is the model's. The same calls give the same blocks.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct BlockAllocator {
     /// Free blocks, the next one last.
     free: Vec<u32>,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::error::EngineError;
 use super::event::{Event, Timings};
+use super::predict::Prediction;
 use crate::chat::{FinishReason, Usage};
 
 /// Whoever holds the other end of a request's channel.
@@ -20,6 +21,8 @@ use crate::chat::{FinishReason, Usage};
 pub(super) struct Client {
     pub(super) events: mpsc::Sender<Event>,
     submitted: Instant,
+    /// What was predicted when it came, as the queue alone had it.
+    foretold: Option<Prediction>,
     started: Option<Instant>,
     prefilled: Option<Instant>,
     paused: Option<Instant>,
@@ -49,10 +52,15 @@ pub(super) fn channel(n_tokens: usize) -> (mpsc::Sender<Event>, mpsc::Receiver<E
 
 impl Client {
     /// A client that has heard nothing.
-    pub(super) fn new(events: mpsc::Sender<Event>, submitted: Instant) -> Self {
+    pub(super) fn new(
+        events: mpsc::Sender<Event>,
+        submitted: Instant,
+        foretold: Option<Prediction>,
+    ) -> Self {
         Self {
             events,
             submitted,
+            foretold,
             started: None,
             prefilled: None,
             paused: None,
@@ -85,9 +93,17 @@ impl Client {
         })
     }
 
-    /// A step with its tokens begins.
-    pub(super) fn start(&mut self, now: Instant) {
+    /// What was predicted when it came, and the seconds since.
+    pub(super) fn foretold(&self, now: Instant) -> Option<(Prediction, f64)> {
+        let waited = now.saturating_duration_since(self.submitted);
+        Some((self.foretold?, waited.as_secs_f64()))
+    }
+
+    /// A step with its tokens begins; whether it is the first.
+    pub(super) fn start(&mut self, now: Instant) -> bool {
+        let is_first = self.started.is_none();
         self.started.get_or_insert(now);
+        is_first
     }
 
     /// A token is drawn, or its prompt is evaluated.
@@ -128,7 +144,7 @@ mod tests {
     fn pauses_when_full_goes_on_when_half_empty_and_always_hears_the_end() {
         let (events, mut receiver) = channel(4);
         let now = Instant::now();
-        let mut client = Client::new(events, now);
+        let mut client = Client::new(events, now, None);
         for token in 0..4 {
             assert!(matches!(client.look(now, PATIENCE), Reader::Ready));
             client.events.try_send(Event::Token(token)).unwrap();
@@ -152,7 +168,7 @@ mod tests {
     fn is_too_slow_after_its_patience_and_gone_when_dropped() {
         let (events, receiver) = channel(1);
         let now = Instant::now();
-        let mut client = Client::new(events, now);
+        let mut client = Client::new(events, now, None);
         client.events.try_send(Event::Token(0)).unwrap();
         assert!(matches!(client.look(now, PATIENCE), Reader::Full));
         assert!(matches!(
@@ -177,7 +193,7 @@ mod tests {
         let (events, _receiver) = channel(1);
         let begin = Instant::now();
         let after = |seconds| begin + Duration::from_secs(seconds);
-        let mut client = Client::new(events, begin);
+        let mut client = Client::new(events, begin, None);
         client.start(after(1));
         client.start(after(2));
         client.progress(after(4));

@@ -6,12 +6,14 @@
 
 mod batch;
 mod blocks;
+mod board;
 mod client;
 mod embedder;
 mod error;
 mod event;
 mod network;
 mod options;
+pub mod predict;
 mod rate;
 mod request;
 mod run;
@@ -30,6 +32,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+pub use board::Place;
 pub use embedder::{Embedder, Vectors};
 pub use error::{EngineError, SubmitError};
 pub use event::{Event, Timings};
@@ -37,7 +40,9 @@ pub use options::EngineOptions;
 pub use request::GenerateRequest;
 pub use snapshot::EngineSnapshot;
 
+use self::board::Board;
 use self::network::Network;
+use self::predict::{Outlook, predict_raw};
 use self::run::{RunOptions, Runner, Submission};
 use self::scheduler::Scheduler;
 use self::sequence::count;
@@ -52,6 +57,7 @@ pub type Error = EngineError;
 /// step under way, and waits for its thread.
 pub struct Engine {
     shared: Arc<Shared>,
+    board: Arc<Board>,
     n_ctx: u32,
     n_vocab: usize,
     event_queue_len: usize,
@@ -78,13 +84,15 @@ impl Engine {
         options.check(&limits)?;
         let n_ctx = options.n_ctx_on(&limits);
         let max_live = options.max_live_on(&limits);
-        let scheduler = Scheduler::new(options.step_limits_on(&limits), count(limits.n_blocks));
+        let step_limits = options.step_limits_on(&limits);
+        let scheduler = Scheduler::new(step_limits, count(limits.n_blocks));
         let figures = EngineSnapshot {
             n_blocks: limits.n_blocks,
             n_free_blocks: limits.n_blocks,
             ..EngineSnapshot::default()
         };
         let shared = Arc::new(Shared::new(max_live, figures));
+        let board = Arc::new(Board::new(step_limits, n_ctx, limits.n_blocks));
         let (submissions, receiver) = sync_channel(max_live);
         let run_options = RunOptions {
             n_ctx,
@@ -95,7 +103,7 @@ impl Engine {
             scheduler,
             run_options,
             receiver,
-            Arc::clone(&shared),
+            (Arc::clone(&shared), Arc::clone(&board)),
         );
         let thread = thread::Builder::new()
             .name(format!("engine {name}").replace('\0', " "))
@@ -103,6 +111,7 @@ impl Engine {
             .map_err(|error| EngineError::Thread(Arc::new(error)))?;
         Ok(Self {
             shared,
+            board,
             n_ctx,
             n_vocab: limits.n_vocab,
             event_queue_len: options.event_queue_len,
@@ -118,6 +127,17 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`]: the request can never be answered, or not now.
     pub fn submit(&self, request: GenerateRequest) -> Result<mpsc::Receiver<Event>, SubmitError> {
+        Ok(self.queue(request, None)?.0)
+    }
+
+    /// [`Engine::submit`], and the request's place in the queue.
+    ///
+    /// # Errors
+    /// As for [`Engine::submit`].
+    pub fn submit_in_line(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<(mpsc::Receiver<Event>, Place), SubmitError> {
         self.queue(request, None)
     }
 
@@ -136,34 +156,47 @@ impl Engine {
             max_new_tokens: 0,
             stop_tokens: Vec::new(),
         };
-        self.queue(request, Some(readout))
+        Ok(self.queue(request, Some(readout))?.0)
     }
 
     fn queue(
         &self,
         request: GenerateRequest,
         readout: Option<Readout>,
-    ) -> Result<mpsc::Receiver<Event>, SubmitError> {
+    ) -> Result<(mpsc::Receiver<Event>, Place), SubmitError> {
         request.check(self.n_vocab, self.n_ctx)?;
         let submitted = Instant::now();
         self.shared.enter(submitted)?;
         let (events, receiver) = client::channel(self.event_queue_len);
-        let submission = Submission {
-            request,
-            events,
-            submitted,
-            readout,
-        };
+        let size = (count(request.prompt.len()), request.max_new_tokens);
+        let foretold = (readout.is_none() && size.1 > 0)
+            .then(|| predict_raw(&self.board.outlook(submitted), size.0, size.1))
+            .flatten();
         // As many places as requests are let in: it is never full.
-        if let Some(queue) = &self.submissions
-            && queue.try_send(submission).is_ok()
-        {
-            return Ok(receiver);
+        let send = |ticket| {
+            let submission = Submission {
+                request,
+                events,
+                submitted,
+                ticket,
+                foretold,
+                readout,
+            };
+            let queue = self.submissions.as_ref();
+            queue.is_some_and(|queue| queue.try_send(submission).is_ok())
+        };
+        if let Some(place) = self.board.enter(size, submitted, send) {
+            return Ok((receiver, place));
         }
         self.shared.leave(1);
         Err(SubmitError::Stopped {
             reason: EngineError::Stopped.to_string(),
         })
+    }
+
+    /// What it has before it, for [`predict::predict`]. Cheap, and never waits for a step.
+    pub fn outlook(&self) -> Outlook {
+        self.board.outlook(Instant::now())
     }
 
     /// How it does. Cheap, and never waits for a step.

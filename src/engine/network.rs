@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{self, Batch, LogitRow, Model, Seen};
 
@@ -37,6 +38,9 @@ pub(super) trait Network: Send {
         see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
     ) -> Result<(), Fault>;
 
+    /// How long the last step waited for the threads that compute, which other engines use too.
+    fn waited(&self) -> Duration;
+
     /// Shows `see` the state of each of `batch.state_rows`, in order; `batch` was computed last.
     fn states(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault>;
 }
@@ -59,6 +63,10 @@ impl Network for Model {
         see: &mut dyn FnMut(LogitRow<'_>) -> Seen,
     ) -> Result<(), Fault> {
         self.forward_rows(batch, see).map_err(Fault::from)
+    }
+
+    fn waited(&self) -> Duration {
+        Model::waited(self)
     }
 
     fn states(&mut self, batch: &Batch, see: &mut dyn FnMut(&[f32])) -> Result<(), Fault> {

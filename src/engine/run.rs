@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::batch;
+use super::board::Board;
 use super::client::{Client, Reader};
 use super::error::EngineError;
 use super::event::Event;
 use super::network::{Fault, Network};
+use super::predict::{CostFit, Prediction};
 use super::rate::Rate;
 use super::request::GenerateRequest;
 use super::sampler::Scratch;
@@ -34,6 +36,10 @@ pub(super) struct Submission {
     pub(super) request: GenerateRequest,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) submitted: Instant,
+    /// Its place in the order in which requests came.
+    pub(super) ticket: u64,
+    /// What was predicted for it.
+    pub(super) foretold: Option<Prediction>,
     /// How the states of the prompt become a vector, where one is wanted.
     pub(super) readout: Option<Readout>,
 }
@@ -52,15 +58,19 @@ pub(super) struct Runner<N> {
     options: RunOptions,
     submissions: Receiver<Submission>,
     shared: Arc<Shared>,
+    board: Arc<Board>,
     /// Whoever waits for each sequence of the scheduler.
     clients: BTreeMap<SeqId, Client>,
-    next_id: u64,
+    /// All before it were taken in.
+    next_ticket: u64,
     /// Sent once the figures of the step are public.
     outbox: Vec<(mpsc::Sender<Event>, Event)>,
     n_ended: usize,
     figures: EngineSnapshot,
     prefill: Rate,
     decode: Rate,
+    cost: CostFit,
+    turn_wait: Duration,
     batch: Batch,
     scratch: Scratch,
 }
@@ -72,7 +82,7 @@ impl<N: Network> Runner<N> {
         scheduler: Scheduler,
         options: RunOptions,
         submissions: Receiver<Submission>,
-        shared: Arc<Shared>,
+        (shared, board): (Arc<Shared>, Arc<Board>),
     ) -> Self {
         Self {
             network,
@@ -80,13 +90,16 @@ impl<N: Network> Runner<N> {
             options,
             submissions,
             shared,
+            board,
             clients: BTreeMap::new(),
-            next_id: 0,
+            next_ticket: 0,
             outbox: Vec::new(),
             n_ended: 0,
             figures: EngineSnapshot::default(),
             prefill: Rate::default(),
             decode: Rate::default(),
+            cost: CostFit::default(),
+            turn_wait: Duration::ZERO,
             batch: Batch::default(),
             scratch: Scratch::default(),
         }
@@ -117,6 +130,7 @@ impl<N: Network> Runner<N> {
             self.look_at_readers();
             let plan = self.scheduler.schedule();
             is_blocked = plan.rows.is_empty();
+            self.post();
             if !is_blocked {
                 self.step(&plan)?;
             }
@@ -152,11 +166,15 @@ impl<N: Network> Runner<N> {
     }
 
     fn take_in(&mut self, submission: Submission) {
-        let id = SeqId(self.next_id);
-        self.next_id += 1;
-        let seed = RandomState::new().hash_one(self.next_id);
-        self.clients
-            .insert(id, Client::new(submission.events, submission.submitted));
+        let id = SeqId(submission.ticket);
+        self.next_ticket = submission.ticket + 1;
+        let seed = RandomState::new().hash_one(self.next_ticket);
+        let client = Client::new(
+            submission.events,
+            submission.submitted,
+            submission.foretold,
+        );
+        self.clients.insert(id, client);
         let n_ctx = self.options.n_ctx;
         let mut sequence = Sequence::new(id, submission.request, n_ctx, seed);
         sequence.pooler = submission.readout.map(Pooler::new);
@@ -179,6 +197,7 @@ impl<N: Network> Runner<N> {
                 Reader::TooSlow(error) => self.fail(id, error),
                 Reader::Gone => {
                     self.figures.n_cancelled_total += 1;
+                    self.learn_of_cancelled(id, now);
                     self.end(id);
                 }
             }
@@ -189,8 +208,13 @@ impl<N: Network> Runner<N> {
     fn step(&mut self, plan: &StepPlan) -> Result<(), Fault> {
         let begun = Instant::now();
         for row in &plan.rows {
-            if let Some(client) = self.clients.get_mut(&row.seq) {
-                client.start(begun);
+            if let Some(client) = self.clients.get_mut(&row.seq)
+                && client.start(begun)
+                && let Some(sequence) = self.scheduler.sequence(row.seq)
+            {
+                let n_prompt_tokens = sequence.usage().prompt_tokens;
+                self.board
+                    .learn(begun, |learned, now| learned.traffic.add(n_prompt_tokens, now));
             }
         }
         batch::fill(&mut self.batch, plan, &self.scheduler);
@@ -287,6 +311,11 @@ impl<N: Network> Runner<N> {
         sequence.n_computed += row.n_tokens;
         if client.is_prefilling() && (token.is_some() || sequence.is_evaluated()) {
             client.progress(now);
+            if let Some((foretold, seconds)) = client.foretold(now) {
+                self.board.learn(now, |learned, _| {
+                    learned.calibration.add_ttft(&foretold, seconds);
+                });
+            }
             self.figures.n_prompt_total += u64::from(sequence.usage().prompt_tokens);
         }
         let reason = match token {
@@ -305,6 +334,16 @@ impl<N: Network> Runner<N> {
         if let Some(reason) = reason {
             let pooled = sequence.pooler.as_ref().map(Pooler::finish).transpose();
             let event = client.finished(reason, sequence.usage(), now);
+            if let Some((foretold, seconds)) = client.foretold(now) {
+                let n_generated = sequence.n_generated();
+                self.board.learn(now, |learned, _| {
+                    learned.calibration.add_total(&foretold, seconds);
+                    match reason {
+                        FinishReason::Length => learned.lengths.cut(n_generated),
+                        _ => learned.lengths.ended(n_generated),
+                    }
+                });
+            }
             match pooled {
                 Ok(vector) => {
                     self.figures.n_finished_total += 1;
@@ -313,6 +352,24 @@ impl<N: Network> Runner<N> {
                 Err(error) => self.fail(row.seq, EngineError::Forward(Arc::new(error))),
             }
         }
+    }
+
+    /// Whoever went away before its first token, later than foretold, waited too long at least; whoever went away
+    /// after it may have wanted more.
+    fn learn_of_cancelled(&self, id: SeqId, now: Instant) {
+        let sequence = self.scheduler.sequence(id);
+        let foretold = self.clients.get(&id).and_then(|client| client.foretold(now));
+        let (Some(sequence), Some((foretold, seconds))) = (sequence, foretold) else {
+            return;
+        };
+        let n_generated = sequence.n_generated();
+        self.board.learn(now, |learned, _| {
+            if n_generated > 0 {
+                learned.lengths.cut(n_generated);
+            } else if seconds > foretold.ttft.p90 {
+                learned.calibration.add_ttft(&foretold, seconds);
+            }
+        });
     }
 
     fn fail(&mut self, id: SeqId, error: EngineError) {
@@ -343,6 +400,10 @@ impl<N: Network> Runner<N> {
 
     fn measure(&mut self, plan: &StepPlan, time: Duration) {
         self.figures.n_steps_total += 1;
+        let waited = self.network.waited().min(time);
+        self.cost.add(&plan.shape(), (time - waited).as_secs_f64());
+        // The mean of the last steps, the latest counting most.
+        self.turn_wait = (self.turn_wait * 7 + waited) / 8;
         let (decodes, prompts): (Vec<&Row>, Vec<&Row>) =
             plan.rows.iter().partition(|row| row.n_tokens == 1);
         if !prompts.is_empty() {
@@ -352,6 +413,14 @@ impl<N: Network> Runner<N> {
         if !decodes.is_empty() {
             self.decode.add(1, time);
         }
+    }
+
+    /// Posts who is there as the next step finds them.
+    fn post(&self) {
+        let speed = (self.cost.cost(), self.turn_wait);
+        let now = Instant::now();
+        self.board
+            .post(&self.scheduler, self.next_ticket, speed, now);
     }
 
     /// Makes the figures public, then sends the events: who hears an end finds it counted.
@@ -366,6 +435,10 @@ impl<N: Network> Runner<N> {
         let n_ended = std::mem::take(&mut self.n_ended);
         self.shared
             .publish(self.figures.clone(), n_ended, Instant::now());
+        if self.clients.is_empty() {
+            // It goes to sleep: nobody is there.
+            self.post();
+        }
         for (events, event) in self.outbox.drain(..) {
             // There is room, or nobody to hear it: see `client`.
             let _ = events.try_send(event);

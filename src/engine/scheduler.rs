@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 
 use super::blocks::BlockAllocator;
+use super::predict::{SequenceLoad, StepShape};
 use super::sequence::{SeqId, Sequence, count};
 
 /// Bounds of a step, all at least 1.
@@ -44,12 +45,14 @@ pub(super) struct Row {
 
 /// What one step computes: at most one row per sequence, decodes first.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct StepPlan {
     pub(super) rows: Vec<Row>,
 }
 
 /// The sequences of an engine and the blocks they hold.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Scheduler {
     limits: StepLimits,
     blocks: BlockAllocator,
@@ -58,6 +61,25 @@ pub(super) struct Scheduler {
     /// With blocks, oldest first.
     running: Vec<Sequence>,
     n_preempted: u64,
+}
+
+impl StepPlan {
+    /// What it costs.
+    pub(super) fn shape(&self) -> StepShape {
+        let mut shape = StepShape::default();
+        for row in &self.rows {
+            let (start, n) = (f64::from(row.start), f64::from(row.n_tokens));
+            let context = n * start + n * (n + 1.0) / 2.0;
+            if row.n_tokens == 1 {
+                shape.n_decodes += 1;
+                shape.decode_context += context;
+            } else {
+                shape.n_prompt_tokens += row.n_tokens;
+                shape.prompt_context += context;
+            }
+        }
+        shape
+    }
 }
 
 impl Scheduler {
@@ -120,6 +142,14 @@ impl Scheduler {
         };
         self.release_blocks(&mut sequence);
         Some(sequence)
+    }
+
+    /// Writes down who runs and who waits, in place of what was there.
+    pub(super) fn post(&self, running: &mut Vec<SequenceLoad>, waiting: &mut Vec<SequenceLoad>) {
+        running.clear();
+        running.extend(self.running.iter().map(Sequence::load));
+        waiting.clear();
+        waiting.extend(self.waiting.iter().map(Sequence::load));
     }
 
     /// Sequences with blocks.

@@ -1,6 +1,7 @@
 //! One sequence: a prompt, what was generated after it, and how far the cache has come.
 
 use super::blocks::Block;
+use super::predict::SequenceLoad;
 use super::request::GenerateRequest;
 use super::sampler::Sampler;
 use crate::chat::{FinishReason, TokenId, Usage};
@@ -12,6 +13,7 @@ pub(super) struct SeqId(pub(super) u64);
 
 /// The state of one sequence between steps.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Sequence {
     pub(super) id: SeqId,
     /// The prompt, then what was generated.
@@ -108,6 +110,18 @@ impl Sequence {
             None
         } else {
             Some(FinishReason::Length)
+        }
+    }
+
+    /// As far as it will take time.
+    pub(super) fn load(&self) -> SequenceLoad {
+        SequenceLoad {
+            ticket: self.id.0,
+            n_pending: self.n_pending(),
+            n_computed: self.n_computed,
+            n_generated: self.n_generated(),
+            n_new_most: self.max_tokens - self.n_tokens().min(self.max_tokens),
+            n_blocks: count(self.block_table.len()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The network of architecture `llama`, written once: Llama 2 and 3, Mistral, CodeLlama, SmolLM2.
 //! What differs between them is data in [`ModelConfig`]. Its layers stand in [`Stage`]s, one a device.
 
+use std::time::Duration;
+
 use candle_core::{Storage, Tensor};
 use ingle_kernels::Team;
 
@@ -96,6 +98,11 @@ impl Llama {
             stage.forward(team, batch, ends)?;
         }
         Ok(())
+    }
+
+    /// How long the last step waited for its turn of the team.
+    pub(super) fn waited(&self) -> Duration {
+        self.stages.iter().map(Stage::waited).sum()
     }
 
     /// The logits of the last step's `logit_rows`: `[n_rows, n_vocab]` and more behind them.

@@ -28,6 +28,7 @@ mod workspace;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{Storage, Tensor};
 pub use ingle_kernels::KvType;
@@ -159,6 +160,11 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// How long the last step waited for its turn of the team.
+    pub fn waited(&self) -> Duration {
+        self.llama.waited()
     }
 
     /// Shows the states behind the last norm of each of `batch.state_rows`, in order; `batch` is the one

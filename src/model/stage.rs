@@ -2,6 +2,8 @@
 
 mod products;
 
+use std::time::{Duration, Instant};
+
 use candle_core::Tensor;
 use ingle_kernels::{AttentionArgs, KvShape, Output, RopeTable, Team};
 
@@ -36,6 +38,8 @@ pub(super) struct Stage {
     /// One tensor of bytes a layer: the blocks of keys, then those of values.
     kv_cache: Vec<Tensor>,
     rope: RopeTable,
+    /// How long the last step waited for its turn.
+    waited: Duration,
     /// The table's values on the GPU.
     #[cfg(feature = "cuda")]
     turns: Vector,
@@ -114,6 +118,7 @@ impl Stage {
                 Vector::new(rope.values().to_vec(), &device)?
             },
             rope,
+            waited: Duration::ZERO,
             #[cfg(feature = "cuda")]
             step_memory: match &device {
                 Device::Cpu | Device::Library(_) => None,
@@ -161,6 +166,11 @@ impl Stage {
         Ok(None)
     }
 
+    /// How long the last step waited for its turn of the team.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// Computes a step: on the processor in a turn of `team`, on a GPU as soon as it comes to it.
     pub(super) fn forward(
         &mut self,
@@ -181,7 +191,9 @@ impl Stage {
         };
         match self.device.clone() {
             Device::Cpu => {
+                let asked = Instant::now();
                 let turn = team.take_turn();
+                self.waited = asked.elapsed();
                 self.compute(
                     &Step {
                         place: Place::Cpu(&turn),

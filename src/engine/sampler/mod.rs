@@ -29,6 +29,7 @@ const FIRST_LOOK: usize = 64;
 
 /// The sampling of one sequence: its settings and what it has seen.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Sampler {
     temperature: f32,
     top_k: Option<usize>,

@@ -6,6 +6,7 @@ use crate::chat::{Sampling, TokenId};
 
 /// The penalties of one sequence and the tokens they fall on.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Penalties {
     repetition: f32,
     frequency: f32,

@@ -4,6 +4,7 @@ mod answers;
 pub(super) mod network;
 mod preemption;
 mod readers;
+mod recorded;
 mod scheduler;
 mod troubles;
 mod vectors;

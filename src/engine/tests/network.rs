@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::chat::TokenId;
 use crate::engine::network::{Fault, Network, NetworkLimits};
@@ -174,6 +175,10 @@ impl Network for HashNetwork {
             }
         }
         Ok(())
+    }
+
+    fn waited(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// A token's state says where it stands and which it is.
