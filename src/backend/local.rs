@@ -1,6 +1,7 @@
 //! The engine of this machine as a backend: text to tokens, the engine's tokens back to text.
 
 mod embed;
+mod predict;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,11 +10,14 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use crate::chat::{ChatDelta, ChatRequest, FinishReason, TokenId, Usage};
-use crate::engine::{Event, GenerateRequest, SubmitError};
+use crate::engine::{Event, GenerateRequest, Place, SubmitError};
 use crate::pool::{ChatModel, Lease, Loaded, ModelEntry, Pool, PoolError, Wish};
 use crate::text::{self, Detokenizer, StopMatcher, StopProgress};
 
+use self::predict::TextLengths;
 use super::{BackendError, BackendErrorKind, ChatStream, Deadline};
+
+pub use self::predict::Foresight;
 
 /// When to ask again after a full queue.
 const RETRY_WHEN_BUSY: Duration = Duration::from_secs(1);
@@ -22,12 +26,16 @@ const RETRY_WHEN_BUSY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct LocalBackend {
     pool: Pool,
+    text_lengths: TextLengths,
 }
 
 impl LocalBackend {
     /// A backend over `pool`.
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self {
+            pool,
+            text_lengths: TextLengths::default(),
+        }
     }
 
     /// The pool behind it.
@@ -52,6 +60,19 @@ impl LocalBackend {
         request: &ChatRequest,
         deadline: Deadline,
     ) -> Result<ChatStream, BackendError> {
+        Ok(self.chat_in_line(request, deadline).await?.0)
+    }
+
+    /// [`chat`](Self::chat), and the request's place in the engine's queue, which says at any time how much longer it
+    /// will take to its first token.
+    ///
+    /// # Errors
+    /// As for [`chat`](Self::chat).
+    pub async fn chat_in_line(
+        &self,
+        request: &ChatRequest,
+        deadline: Deadline,
+    ) -> Result<(ChatStream, Place), BackendError> {
         refuse_what_is_not_built(request)?;
         let stop =
             StopMatcher::new(request.stop.clone()).map_err(|error| invalid("stop", &error))?;
@@ -64,8 +85,9 @@ impl LocalBackend {
         writer(&lease)?;
         let (lease, prompt) = encode(lease, request).await?;
         let n_prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        self.text_lengths.count(&lease.id, request, n_prompt_tokens);
         let model = writer(&lease)?;
-        let events = model.engine.submit(GenerateRequest {
+        let (events, place) = model.engine.submit_in_line(GenerateRequest {
             prompt,
             sampling: request.sampling.clone(),
             // The context's end is the engine's to know.
@@ -93,10 +115,11 @@ impl LocalBackend {
                 _lease: lease,
             }),
         };
-        Ok(Box::pin(stream::unfold(answer, |mut answer| async move {
+        let answer = stream::unfold(answer, |mut answer| async move {
             let item = answer.next().await?;
             Some((item, answer))
-        })))
+        });
+        Ok((Box::pin(answer), place))
     }
 }
 

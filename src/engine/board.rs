@@ -50,7 +50,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// How much longer the request will take, from now; absent once it has its first token or is gone.
+    /// How much longer the request will take, from now; absent once it is gone. With its first token out, that takes
+    /// no time any more.
     pub fn predict(&self) -> Option<Prediction> {
         predict_queued(&self.board.outlook(Instant::now()), self.ticket)
     }

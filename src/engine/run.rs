@@ -169,11 +169,7 @@ impl<N: Network> Runner<N> {
         let id = SeqId(submission.ticket);
         self.next_ticket = submission.ticket + 1;
         let seed = RandomState::new().hash_one(self.next_ticket);
-        let client = Client::new(
-            submission.events,
-            submission.submitted,
-            submission.foretold,
-        );
+        let client = Client::new(submission.events, submission.submitted, submission.foretold);
         self.clients.insert(id, client);
         let n_ctx = self.options.n_ctx;
         let mut sequence = Sequence::new(id, submission.request, n_ctx, seed);
@@ -213,8 +209,9 @@ impl<N: Network> Runner<N> {
                 && let Some(sequence) = self.scheduler.sequence(row.seq)
             {
                 let n_prompt_tokens = sequence.usage().prompt_tokens;
-                self.board
-                    .learn(begun, |learned, now| learned.traffic.add(n_prompt_tokens, now));
+                self.board.learn(begun, |learned, now| {
+                    learned.traffic.add(n_prompt_tokens, now)
+                });
             }
         }
         batch::fill(&mut self.batch, plan, &self.scheduler);
@@ -358,7 +355,10 @@ impl<N: Network> Runner<N> {
     /// after it may have wanted more.
     fn learn_of_cancelled(&self, id: SeqId, now: Instant) {
         let sequence = self.scheduler.sequence(id);
-        let foretold = self.clients.get(&id).and_then(|client| client.foretold(now));
+        let foretold = self
+            .clients
+            .get(&id)
+            .and_then(|client| client.foretold(now));
         let (Some(sequence), Some((foretold, seconds))) = (sequence, foretold) else {
             return;
         };
@@ -432,13 +432,13 @@ impl<N: Network> Runner<N> {
         self.figures.n_preempted_total = self.scheduler.n_preempted();
         self.figures.prefill_tokens_per_second = self.prefill.per_second();
         self.figures.decode_tokens_per_second = self.decode.per_second();
-        let n_ended = std::mem::take(&mut self.n_ended);
-        self.shared
-            .publish(self.figures.clone(), n_ended, Instant::now());
         if self.clients.is_empty() {
             // It goes to sleep: nobody is there.
             self.post();
         }
+        let n_ended = std::mem::take(&mut self.n_ended);
+        self.shared
+            .publish(self.figures.clone(), n_ended, Instant::now());
         for (events, event) in self.outbox.drain(..) {
             // There is room, or nobody to hear it: see `client`.
             let _ = events.try_send(event);

@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 use super::error::PoolError;
 use super::lease::Lease;
 use super::loader::{Loaded, Loader, Prepared};
+use super::outlook::{LoadHistory, ModelOutlook};
 use super::plan::{Event, Known, Plan, WaiterId, Wish};
 use super::report::Reporter;
 use super::status::{LoadEvent, LoadStage, ModelId, ModelState, ModelStatus, ReadyStatus};
 use crate::keep_alive::KeepAlive;
 
 mod act;
+mod foresee;
 
 /// What handles ask of the actor.
 pub(super) enum Command {
@@ -39,6 +41,12 @@ pub(super) enum Command {
     },
     Status {
         reply: oneshot::Sender<Vec<ModelStatus>>,
+    },
+    /// `file_bytes`, where it is known, speaks for a model that was never loaded.
+    Outlook {
+        model: ModelId,
+        file_bytes: Option<u64>,
+        reply: oneshot::Sender<ModelOutlook>,
     },
     Shutdown {
         bound: Duration,
@@ -85,6 +93,8 @@ pub(super) struct Actor {
     reporters: HashMap<ModelId, Arc<Reporter>>,
     prepared: HashMap<ModelId, Box<Prepared>>,
     instances: HashMap<ModelId, Instance>,
+    /// The loads there were.
+    history: LoadHistory,
     /// What calls off the fetch or load of a model.
     under_way: HashMap<ModelId, CancellationToken>,
     /// Models whose memory is being freed.
@@ -113,6 +123,7 @@ impl Actor {
             reporters: HashMap::new(),
             prepared: HashMap::new(),
             instances: HashMap::new(),
+            history: LoadHistory::default(),
             under_way: HashMap::new(),
             leaving: HashSet::new(),
             unload_waiters: HashMap::new(),
@@ -180,6 +191,13 @@ impl Actor {
             Command::Status { reply } => {
                 let _ = reply.send(self.status());
             }
+            Command::Outlook {
+                model,
+                file_bytes,
+                reply,
+            } => {
+                let _ = reply.send(self.outlook(&model, file_bytes));
+            }
             Command::Shutdown { bound, reply } => {
                 let by = tokio::time::Instant::now() + bound;
                 self.closing = Some(Closing { by, reply });
@@ -235,6 +253,13 @@ impl Actor {
                     seconds = loaded.load_time.as_secs_f64(),
                     "model ready"
                 );
+                self.history.loaded(
+                    &model,
+                    loaded.memory.weights.total(),
+                    bytes,
+                    loaded.load_time,
+                );
+                self.note_speed(&model, &loaded);
                 let n_released = Arc::new(AtomicU32::new(0));
                 self.instances
                     .insert(model.clone(), Instance { loaded, n_released });

@@ -281,6 +281,11 @@ impl Loader {
         self.kv_type
     }
 
+    /// The bounds of an engine.
+    pub(super) fn engine_options(&self) -> &EngineOptions {
+        &self.engine
+    }
+
     /// Which names there are.
     pub(super) fn names(&self) -> &Names {
         &self.names

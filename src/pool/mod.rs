@@ -12,6 +12,7 @@ mod loader;
 pub mod memory;
 mod names;
 mod offered;
+mod outlook;
 pub mod plan;
 mod report;
 mod status;
@@ -42,6 +43,7 @@ pub use lease::Lease;
 pub use loader::{ChatModel, EmbeddingModel, LoadError, Loaded, LoadedModel};
 pub use memory::Needs;
 pub use offered::{FileCheck, check_file};
+pub use outlook::{ModelOutlook, Standing};
 pub use plan::Wish;
 pub use status::{
     LoadEvent, LoadStage, ModelEntry, ModelFile, ModelId, ModelState, ModelStatus, ReadyStatus,
@@ -267,6 +269,32 @@ impl Pool {
         self.ask(|reply| Command::Status { reply })
             .await
             .unwrap_or_default()
+    }
+
+    /// What is foreseen of `name` for whoever would ask it something now. Loads nothing, and is no use of it.
+    ///
+    /// # Errors
+    /// [`PoolError::UnknownModel`], [`PoolError::ShuttingDown`].
+    pub async fn outlook(&self, name: &str) -> Result<ModelOutlook, PoolError> {
+        let model = self.names.canonical(name)?;
+        let of = |model: ModelId, file_bytes| {
+            self.ask(move |reply| Command::Outlook {
+                model,
+                file_bytes,
+                reply,
+            })
+        };
+        let outlook = of(model.clone(), None).await;
+        let outlook = outlook.ok_or(PoolError::ShuttingDown)?;
+        if outlook.standing != Standing::Absent || outlook.load.is_some() {
+            return Ok(outlook);
+        }
+        // It was never loaded: the size of its file says something of it, if it is here.
+        let names = Arc::clone(&self.names);
+        let file = model.clone();
+        let file_bytes = tokio::task::spawn_blocking(move || names.file_bytes(&file)).await;
+        let outlook = of(model, file_bytes.ok().flatten()).await;
+        outlook.ok_or(PoolError::ShuttingDown)
     }
 
     /// What all models together may hold.

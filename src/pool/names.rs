@@ -156,6 +156,16 @@ impl Names {
         }
     }
 
+    /// The bytes of a model's file, if it is here. Reads the disk.
+    pub(super) fn file_bytes(&self, id: &ModelId) -> Option<u64> {
+        let path = match self.target(id).ok()? {
+            Target::File(path) => path,
+            Target::Local(model) => return Some(model.size_bytes()),
+            Target::Catalog(manifest) => self.store.installed(&manifest)?,
+        };
+        Some(model_file(path)?.size_bytes)
+    }
+
     /// Every model there is, by id. Reads the disk.
     pub(super) fn all(&self) -> Vec<ModelEntry> {
         let served = self

@@ -21,15 +21,19 @@ pub(super) struct Reporter {
 
 struct Latest {
     stage: LoadStage,
+    /// When it came to this stage.
+    since: Instant,
     told: Instant,
 }
 
 impl Reporter {
     /// A load that is about to begin.
     pub(super) fn new(model: ModelId, events: broadcast::Sender<LoadEvent>) -> Self {
+        let now = Instant::now();
         let latest = Latest {
             stage: LoadStage::Opening,
-            told: Instant::now(),
+            since: now,
+            told: now,
         };
         Self {
             model,
@@ -47,12 +51,22 @@ impl Reporter {
             .clone()
     }
 
+    /// The stage it came to last, and for how long it has been there.
+    pub(super) fn standing(&self) -> (LoadStage, Duration) {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        (latest.stage.clone(), latest.since.elapsed())
+    }
+
     /// Tells that the load came to `stage`. Byte counts of one stage are thinned out, its first and
     /// last one never.
     pub(super) fn tell(&self, stage: LoadStage) {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let is_step = !is_same_stage(&latest.stage, &stage) || stage.fraction() == Some(1.0);
+        let is_new = !is_same_stage(&latest.stage, &stage);
+        if is_new {
+            latest.since = now;
+        }
+        let is_step = is_new || stage.fraction() == Some(1.0);
         latest.stage = stage.clone();
         if !is_step && now.saturating_duration_since(latest.told) < BYTES_EVERY {
             return;

@@ -83,6 +83,8 @@ fn most(index: usize) -> f32 {
 /// What came of predictions of one kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
+    /// Actual over the twentieth part that was predicted.
+    pub to_p05: Ratios,
     /// Actual over the median that was predicted.
     pub to_p50: Ratios,
     /// Actual over the ninetieth percentile that was predicted.
@@ -92,17 +94,19 @@ pub struct Record {
 impl Record {
     fn add(&mut self, predicted: &Quantiles, seconds: f64) {
         let ratio = |predicted: f64| narrow(seconds / predicted.max(1e-6));
+        self.to_p05.add(ratio(predicted.p05));
         self.to_p50.add(ratio(predicted.p50));
         self.to_p90.add(ratio(predicted.p90));
     }
 
     fn correct(&self, raw: &Quantiles) -> Quantiles {
         let (least, most) = CORRECTION;
+        let low = f64::from(self.to_p05.quantile(0.03).clamp(least, most));
         let middle = f64::from(self.to_p50.quantile(0.5).clamp(least, most));
         let high = f64::from(self.to_p90.quantile(0.9).clamp(least, most));
         let p50 = raw.p50 * middle;
         Quantiles {
-            p10: (raw.p10 * middle).min(p50),
+            p05: (raw.p05 * low).min(p50),
             p50,
             p90: (raw.p90 * high).max(p50),
         }

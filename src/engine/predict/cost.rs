@@ -80,8 +80,10 @@ impl StepCost {
         self
     }
 
-    fn at_pace(mut self, pace: f64) -> Self {
-        self.per.iter_mut().for_each(|per| *per *= pace);
+    /// Everything so many times as dear.
+    #[must_use]
+    pub fn times(mut self, times: f64) -> Self {
+        self.per.iter_mut().for_each(|per| *per *= times);
         self
     }
 }
@@ -155,7 +157,7 @@ impl CostFit {
 
     /// What a step costs now; absent until one was measured.
     pub fn cost(&self) -> Option<StepCost> {
-        (self.n_steps > 0).then(|| self.cost.at_pace(self.pace))
+        (self.n_steps > 0).then(|| self.cost.times(self.pace))
     }
 }
 
@@ -176,7 +178,9 @@ fn fit(kinds: &[Kind; N_KINDS]) -> StepCost {
             }
         }
     }
-    let greatest = (0..N_TERMS).map(|term| normal[term][term]).fold(0.0, f64::max);
+    let greatest = (0..N_TERMS)
+        .map(|term| normal[term][term])
+        .fold(0.0, f64::max);
     for (term, row) in normal.iter_mut().enumerate() {
         row[term] += 1e-6 * greatest;
     }

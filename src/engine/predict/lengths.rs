@@ -75,7 +75,11 @@ impl OutputLengths {
             let before = after.saturating_sub(1);
             let (low, high) = (BOUNDS[before], BOUNDS[before + 1]);
             let (from, to) = (self.survival[before], self.survival[after.max(1)]);
-            let part = if from > to { (from - aim) / (from - to) } else { 1.0 };
+            let part = if from > to {
+                (from - aim) / (from - to)
+            } else {
+                1.0
+            };
             whole(low + part.clamp(0.0, 1.0) * (high - low))
         };
         length.max(n_generated.saturating_add(1)).min(n_most)

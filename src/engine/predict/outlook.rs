@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use super::super::options::EngineOptions;
 use super::super::scheduler::StepLimits;
+use super::super::sequence::n_blocks_for;
 use super::calibration::Calibration;
 use super::cost::StepCost;
 use super::lengths::OutputLengths;
 use super::traffic::Traffic;
+
+/// Tokens of a prompt nothing is known of.
+const WAITING_PROMPT_TOKENS: u32 = 512;
 
 /// A sequence as far as it takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,37 @@ pub struct Outlook {
 }
 
 impl Outlook {
+    /// Of an engine that is not there yet, so fast as is supposed, and for which some wait: of them nothing is
+    /// known, so they ask for a middling prompt and for whatever answers have.
+    pub fn cold(
+        options: &EngineOptions,
+        n_ctx: u32,
+        (cost, lengths): (StepCost, OutputLengths),
+        n_waiting: usize,
+    ) -> Self {
+        let waiting = SequenceLoad::new(0, WAITING_PROMPT_TOKENS.min(n_ctx), n_ctx);
+        let waiting = (0..).map(|ticket| SequenceLoad { ticket, ..waiting });
+        Self {
+            limits: StepLimits {
+                max_running: options.max_running,
+                max_batch_tokens: options.prefill_chunk_tokens + options.max_running,
+                max_prompt_tokens: options.prefill_chunk_tokens,
+            },
+            n_ctx,
+            // It takes what it finds; how much that is, is not known yet.
+            n_free_blocks: options.max_running * n_blocks_for(n_ctx),
+            running: Vec::new(),
+            waiting: waiting.take(n_waiting.min(options.max_waiting)).collect(),
+            incoming: Vec::new(),
+            step_age: None,
+            cost: Some(cost),
+            turn_wait: 0.0,
+            lengths,
+            traffic: Traffic::default(),
+            calibration: Calibration::default(),
+        }
+    }
+
     /// Whether any request is under way.
     pub fn is_busy(&self) -> bool {
         self.n_live() > 0

@@ -3,8 +3,8 @@
 /// A time that is not certain. Units: seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Quantiles {
-    /// One of ten is sooner.
-    pub p10: f64,
+    /// One of twenty is sooner.
+    pub p05: f64,
     /// As many are sooner as later.
     pub p50: f64,
     /// One of ten is later.
@@ -16,7 +16,7 @@ impl Quantiles {
     pub(super) fn of(times: &mut [f64]) -> Self {
         times.sort_by(f64::total_cmp);
         Self {
-            p10: at(times, 0.1),
+            p05: at(times, 0.05),
             p50: at(times, 0.5),
             p90: at(times, 0.9),
         }
@@ -26,7 +26,7 @@ impl Quantiles {
     #[must_use]
     pub fn after(self, seconds: Self) -> Self {
         Self {
-            p10: self.p10 + seconds.p10,
+            p05: self.p05 + seconds.p05,
             p50: self.p50 + seconds.p50,
             p90: self.p90 + seconds.p90,
         }

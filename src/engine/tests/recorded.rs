@@ -122,7 +122,9 @@ fn the_steps_of_smollm2_are_recorded() {
             while under_way.len() < n_wanted {
                 let n_prompt = 50 + below(n_prompt_most);
                 let request = GenerateRequest {
-                    prompt: (0..n_prompt).map(|_| below(40_000)).collect::<Vec<TokenId>>(),
+                    prompt: (0..n_prompt)
+                        .map(|_| below(40_000))
+                        .collect::<Vec<TokenId>>(),
                     sampling: Sampling::default(),
                     max_new_tokens: 16 + below(497),
                     stop_tokens: Vec::new(),
@@ -144,6 +146,7 @@ fn the_steps_of_smollm2_are_recorded() {
     }
     drop(engine);
     let steps = steps.lock().unwrap().join("\n");
+    // Goes below the words at the head of `tests/data/predict/steps.csv`.
     let header = "n_prompt_tokens,prompt_context,n_decodes,decode_context,micros";
     std::fs::write(data("target/tmp/steps.csv"), format!("{header}\n{steps}\n")).unwrap();
 }

@@ -110,6 +110,9 @@ impl Actor {
     /// Frees a model nobody holds. Its engine's thread is joined off the actor.
     fn unload(&mut self, model: ModelId) {
         let instance = self.instances.remove(&model);
+        if let Some(instance) = &instance {
+            self.note_speed(&model, &instance.loaded);
+        }
         let work = tokio::task::spawn_blocking(move || {
             drop(instance);
             ingle_kernels::heap::return_free_pages();

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::{
-    Calibration, CostFit, Deadlines, Outlook, OutputLengths, Prediction, SequenceLoad, StepCost,
-    StepShape, TrafficMeter, Verdict, judge, predict, predict_queued, predict_raw,
+    Calibration, CostFit, Deadlines, Outlook, OutputLengths, Prediction, SequenceLoad, Shown,
+    StepCost, StepShape, TrafficMeter, Verdict, judge, predict, predict_queued, predict_raw,
 };
 use super::Random;
 use super::law::outlook;
@@ -48,7 +48,9 @@ impl Steps {
             };
             (shape, f64::from(n[4]) / 1e6)
         };
-        let lines = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
         let recorded: Vec<_> = lines.map(step).collect();
         let mut fit = CostFit::default();
         for (shape, seconds) in &recorded {
@@ -101,8 +103,6 @@ pub(super) struct Fate {
 /// Who decides whether a request leaves.
 #[derive(Clone, Debug)]
 pub(super) enum Will {
-    /// Nobody leaves.
-    Stay,
     /// Whoever is judged to leave.
     Judge(Deadlines),
     /// The same leave at the same moments as before. Units: seconds.
@@ -111,6 +111,7 @@ pub(super) enum Will {
 
 #[derive(Clone, Debug)]
 pub(super) struct World {
+    shown: Shown,
     pub(super) now: f64,
     steps: Arc<Steps>,
     arrivals: Arc<Vec<Arrival>>,
@@ -134,7 +135,12 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(steps: Arc<Steps>, arrivals: Arc<Vec<Arrival>>, seed: u64) -> Self {
+    pub(super) fn new(
+        steps: Arc<Steps>,
+        arrivals: Arc<Vec<Arrival>>,
+        shown: Shown,
+        seed: u64,
+    ) -> Self {
         let fates = vec![Fate::default(); arrivals.len()];
         let mut fit = CostFit::default();
         let mut random = Random(seed);
@@ -149,6 +155,7 @@ impl World {
             fit.add(&shape, steps.draw(&shape, &mut random));
         }
         Self {
+            shown,
             now: 0.0,
             steps,
             arrivals,
@@ -218,7 +225,6 @@ impl World {
         }
         self.incoming.push(load);
         match will {
-            Will::Stay => {}
             Will::Judge(_) => {
                 self.checks.insert(ticket, self.now);
             }
@@ -290,8 +296,14 @@ impl World {
         }
         for row in &plan.rows {
             if row.start == 0 {
-                self.traffic
-                    .add(self.scheduler.sequence(row.seq).unwrap().usage().prompt_tokens, self.now);
+                self.traffic.add(
+                    self.scheduler
+                        .sequence(row.seq)
+                        .unwrap()
+                        .usage()
+                        .prompt_tokens,
+                    self.now,
+                );
             }
         }
         let seconds = self.steps.draw(&plan.shape(), &mut self.random);
@@ -315,19 +327,26 @@ impl World {
                 continue;
             }
             let is_last = sequence.n_generated() + 1 == arrival.n_new;
-            let token = if is_last && arrival.n_new < arrival.max_new { STOP } else { 9 };
+            let token = if is_last && arrival.n_new < arrival.max_new {
+                STOP
+            } else {
+                9
+            };
             let end = sequence.accept(token);
             let n_generated = sequence.n_generated();
             let fate = &mut self.fates[index];
             let raw = fate.foretold_raw;
             if n_generated == 1 {
                 fate.first_token = Some(since);
-                self.checks.remove(&row.seq.0);
+                if self.shown == Shown::AsItComes {
+                    self.checks.remove(&row.seq.0);
+                }
                 if let Some(raw) = raw {
                     self.calibration.add_ttft(&raw, since);
                 }
             }
             if end.is_some() {
+                self.checks.remove(&row.seq.0);
                 fate.end = Some(since);
                 if let Some(raw) = raw {
                     self.calibration.add_total(&raw, since);
