@@ -432,6 +432,10 @@ impl<N: Network> Runner<N> {
         self.figures.n_preempted_total = self.scheduler.n_preempted();
         self.figures.prefill_tokens_per_second = self.prefill.per_second();
         self.figures.decode_tokens_per_second = self.decode.per_second();
+        if self.clients.is_empty() {
+            // It goes to sleep: nobody is there.
+            self.post();
+        }
         let n_ended = std::mem::take(&mut self.n_ended);
         self.shared
             .publish(self.figures.clone(), n_ended, Instant::now());

@@ -1,5 +1,7 @@
 //! The local backend: chats as streams of text.
 
+mod predict;
+
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;

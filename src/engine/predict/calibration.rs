@@ -101,7 +101,7 @@ impl Record {
 
     fn correct(&self, raw: &Quantiles) -> Quantiles {
         let (least, most) = CORRECTION;
-        let low = f64::from(self.to_p05.quantile(0.05).clamp(least, most));
+        let low = f64::from(self.to_p05.quantile(0.03).clamp(least, most));
         let middle = f64::from(self.to_p50.quantile(0.5).clamp(least, most));
         let high = f64::from(self.to_p90.quantile(0.9).clamp(least, most));
         let p50 = raw.p50 * middle;

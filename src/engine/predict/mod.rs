@@ -21,7 +21,7 @@ mod traffic;
 
 pub use calibration::{Calibration, RatioBucket, Ratios, Record};
 pub use cost::{CostFit, StepCost, StepShape};
-pub use deadline::{Deadlines, Verdict, judge};
+pub use deadline::{Deadlines, Shown, Verdict, judge};
 pub use lengths::OutputLengths;
 pub use outlook::{Outlook, SequenceLoad};
 pub use prediction::{Prediction, Quantiles};

@@ -5,7 +5,9 @@
 //! that it takes on the way are counted when they might become scarce. What is left out: paused sequences
 //! run on here, as their readers mostly do.
 
-use super::super::sequence::n_blocks_for;
+mod sequences;
+
+use self::sequences::{Decode, Live, count};
 use super::cost::{StepCost, StepShape};
 use super::outlook::{Outlook, SequenceLoad};
 use crate::model::BLOCK_LEN;
@@ -40,67 +42,6 @@ impl Draw for ToTheBound {
     fn gap(&mut self, _ticket: u64) -> f64 {
         f64::INFINITY
     }
-}
-
-/// A sequence that waits, or whose prompt is computed.
-#[derive(Clone, Copy, Debug)]
-struct Live {
-    ticket: u64,
-    n_pending: u32,
-    n_computed: u32,
-    /// Tokens it will still draw.
-    n_left: u32,
-    n_blocks: u32,
-    /// It has drawn none.
-    is_new: bool,
-}
-
-impl Live {
-    fn new(load: &SequenceLoad, n_left: u32) -> Self {
-        Self {
-            ticket: load.ticket,
-            n_pending: load.n_pending,
-            n_computed: load.n_computed,
-            n_left,
-            n_blocks: load.n_blocks,
-            is_new: load.n_generated == 0,
-        }
-    }
-
-    fn n_blocks_wanted(&self) -> u32 {
-        let n_tokens = self.n_computed + self.n_pending;
-        blocks_for(n_tokens.saturating_add(self.n_left.min(1)))
-    }
-}
-
-/// A sequence that gets a token a step.
-#[derive(Clone, Copy, Debug)]
-struct Decode {
-    ticket: u64,
-    /// The step after which it is through.
-    end: u32,
-    /// The step it began in, and the tokens it had in the cache then.
-    begun: (u32, u32),
-    /// Blocks that are counted as its own.
-    n_blocks: u32,
-}
-
-impl Decode {
-    fn n_computed(&self, step: u32) -> u32 {
-        self.begun.1.saturating_add(step - self.begun.0)
-    }
-
-    fn n_lacking(&self, step: u32) -> u32 {
-        blocks_for(self.n_computed(step)).saturating_sub(self.n_blocks)
-    }
-}
-
-fn blocks_for(n_tokens: u32) -> u32 {
-    u32::try_from(n_blocks_for(n_tokens)).unwrap_or(u32::MAX)
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// The state of a replay; one is used for many, so that nothing is allocated anew.
@@ -374,6 +315,12 @@ impl Replay {
                 break;
             }
             n_left -= n;
+            if n == 1 {
+                // It costs what a decode costs.
+                shape.n_decodes += 1;
+                shape.decode_context += f64::from(live.n_computed + 1);
+                continue;
+            }
             shape.n_prompt_tokens += n;
             let (start, n) = (f64::from(live.n_computed), f64::from(n));
             shape.prompt_context += n * start + n * (n + 1.0) / 2.0;

@@ -146,6 +146,7 @@ fn the_steps_of_smollm2_are_recorded() {
     }
     drop(engine);
     let steps = steps.lock().unwrap().join("\n");
+    // Goes below the words at the head of `tests/data/predict/steps.csv`.
     let header = "n_prompt_tokens,prompt_context,n_decodes,decode_context,micros";
     std::fs::write(data("target/tmp/steps.csv"), format!("{header}\n{steps}\n")).unwrap();
 }

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::Deadlines;
+use super::super::{Deadlines, Shown};
 use super::Random;
-use super::world::{Arrival, Fate, Shown, Steps, Will, World};
+use super::world::{Arrival, Fate, Steps, Will, World};
 
 /// What is known of an answer's length when its request comes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,25 +61,25 @@ fn capacity(steps: &Arc<Steps>) -> f64 {
 /// What became of the requests at one load.
 #[derive(Clone, Debug, Default)]
 struct Tally {
-    n: usize,
-    n_left: usize,
+    n: u32,
+    n_left: u32,
     /// Would have missed: left or not.
-    n_would_miss: usize,
-    n_missed: usize,
-    n_needless: usize,
+    n_would_miss: u32,
+    n_missed: u32,
+    n_needless: u32,
     /// Of them, those that left before the last moment.
-    n_needless_early: usize,
+    n_needless_early: u32,
     waited: f64,
     fates: Vec<Fate>,
 }
 
 impl Tally {
     fn caught(&self) -> f64 {
-        1.0 - self.n_missed as f64 / self.n_would_miss.max(1) as f64
+        1.0 - f64::from(self.n_missed) / f64::from(self.n_would_miss.max(1))
     }
 
     fn needless(&self) -> f64 {
-        self.n_needless as f64 / self.n_left.max(1) as f64
+        f64::from(self.n_needless) / f64::from(self.n_left.max(1))
     }
 }
 
@@ -105,11 +105,13 @@ fn run(
             ttft: Some(by),
             total: None,
             elsewhere: (elsewhere, 0.0),
+            shown: goal.shown(),
         },
         Goal::End(_) => Deadlines {
             ttft: None,
             total: Some(by),
             elsewhere: (0.0, elsewhere),
+            shown: goal.shown(),
         },
     };
     let world = || World::new(Arc::clone(steps), Arc::clone(arrivals), goal.shown(), 11);
@@ -139,7 +141,7 @@ fn run(
     };
     while again.tick(&will, &mut watch) {}
     let mut tally = Tally {
-        n: arrivals.len(),
+        n: u32::try_from(arrivals.len()).unwrap(),
         ..Tally::default()
     };
     for (ticket, fate) in (0..).zip(&lived.fates) {
@@ -148,7 +150,7 @@ fn run(
             tally.waited += waited;
             if would_keep[&ticket] {
                 tally.n_needless += 1;
-                tally.n_needless_early += usize::from(waited < by - elsewhere - 0.05);
+                tally.n_needless_early += u32::from(waited < by - elsewhere - 0.05);
             } else {
                 tally.n_would_miss += 1;
             }
@@ -182,13 +184,13 @@ fn a_ramp_in_full() {
                 let tally = run(&steps, &arrivals, goal, by, elsewhere);
                 println!(
                     "{goal:?} {by} s {bound:?} load {load:3} %: left {:5.1} %, would miss {:5.1} %, caught {:5.1} %, needless {:5.1} % ({} of {} early), left after {:.2} s",
-                    100.0 * tally.n_left as f64 / tally.n as f64,
-                    100.0 * tally.n_would_miss as f64 / tally.n as f64,
+                    100.0 * f64::from(tally.n_left) / f64::from(tally.n),
+                    100.0 * f64::from(tally.n_would_miss) / f64::from(tally.n),
                     100.0 * tally.caught(),
                     100.0 * tally.needless(),
                     tally.n_needless_early,
                     tally.n_needless,
-                    tally.waited / tally.n_left.max(1) as f64,
+                    tally.waited / f64::from(tally.n_left.max(1)),
                 );
                 for fate in &tally.fates {
                     let Some(foretold) = fate.foretold else {
@@ -212,4 +214,40 @@ fn a_ramp_in_full() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("predict.csv"), csv).unwrap();
+}
+
+/// What the first token's deadline is about, at the loads where some keep it and some do not.
+#[test]
+fn those_who_would_miss_their_first_token_leave_in_time_and_few_others() {
+    let steps = Arc::new(Steps::read());
+    let capacity = capacity(&steps);
+    let (mut n_would_miss, mut n_missed, mut n_left, mut n_needless) = (0, 0, 0, 0);
+    for by in [2.0, 10.0] {
+        for load in [60_u32, 100, 200] {
+            let rate = capacity * f64::from(load) / 100.0;
+            let arrivals = Arc::new(arrivals(240, rate, Bound::Loose, u64::from(load) + 1));
+            let tally = run(&steps, &arrivals, Goal::FirstToken, by, 0.6);
+            println!(
+                "{by} s at {load} %: caught {:.3}, needless {:.3} of {}",
+                tally.caught(),
+                tally.needless(),
+                tally.n_left
+            );
+            assert!(
+                tally.n_would_miss > 10 && tally.n_left < tally.n,
+                "both kinds"
+            );
+            n_would_miss += tally.n_would_miss;
+            n_missed += tally.n_missed;
+            n_left += tally.n_left;
+            n_needless += tally.n_needless;
+        }
+    }
+    let caught = 1.0 - f64::from(n_missed) / f64::from(n_would_miss);
+    let needless = f64::from(n_needless) / f64::from(n_left);
+    assert!(
+        caught >= 0.95,
+        "{n_missed} of {n_would_miss} missed their deadline"
+    );
+    assert!(needless <= 0.05, "{n_needless} of {n_left} left needlessly");
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::{
-    Calibration, CostFit, Deadlines, Outlook, OutputLengths, Prediction, SequenceLoad, StepCost,
-    StepShape, TrafficMeter, Verdict, judge, predict, predict_queued, predict_raw,
+    Calibration, CostFit, Deadlines, Outlook, OutputLengths, Prediction, SequenceLoad, Shown,
+    StepCost, StepShape, TrafficMeter, Verdict, judge, predict, predict_queued, predict_raw,
 };
 use super::Random;
 use super::law::outlook;
@@ -107,15 +107,6 @@ pub(super) enum Will {
     Judge(Deadlines),
     /// The same leave at the same moments as before. Units: seconds.
     AsBefore(Arc<BTreeMap<u64, f64>>),
-}
-
-/// When a reader sees an answer: from then on it cannot be another's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Shown {
-    /// Token by token.
-    AsItComes,
-    /// All at once.
-    Whole,
 }
 
 #[derive(Clone, Debug)]
