@@ -107,24 +107,6 @@ impl<'a> Fields<'a> {
         Err(ApiError::invalid(name, message))
     }
 
-    /// A number within `least..=most`, in full.
-    pub(in crate::http) fn number(
-        &self,
-        key: &str,
-        least: f64,
-        most: f64,
-    ) -> Result<Option<f64>, ApiError> {
-        let value = self.read(key, "a number", Value::as_f64)?;
-        match value {
-            Some(value) if !(least..=most).contains(&value) => {
-                let name = self.name(key);
-                let message = format!("{name} is {value}: it must be between {least} and {most}");
-                Err(ApiError::invalid(name, message))
-            }
-            value => Ok(value),
-        }
-    }
-
     /// A whole number of 32 bits, at least `least`. A whole number written with a point counts.
     pub(in crate::http) fn u32(&self, key: &str, least: u32) -> Result<Option<u32>, ApiError> {
         let value = self.read(key, "a whole number", whole)?;

@@ -10,10 +10,10 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::{AppState, openai, routing};
-use crate::caller::Caller;
 use crate::backend::provider::HOPS;
-use crate::router::{Answer, Meta};
+use crate::caller::Caller;
 use crate::router::decision::Decision;
+use crate::router::{Answer, Meta};
 
 /// On every answer: who gives it, and by what it is asked about.
 const ROUTE: HeaderName = HeaderName::from_static("x-ingle-route");
@@ -27,7 +27,9 @@ pub(super) fn meta(
     caller: Caller,
     is_streamed: bool,
 ) -> Result<Meta, ApiError> {
-    let n_hops = headers.get(HOPS).and_then(|n| n.to_str().ok()?.parse().ok());
+    let n_hops = headers
+        .get(HOPS)
+        .and_then(|n| n.to_str().ok()?.parse().ok());
     Ok(Meta {
         wishes: routing::parse_wishes(body, headers)?,
         is_streamed,

@@ -21,7 +21,7 @@ use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
 use crate::chat::{ChatRequest, Usage};
 use crate::egress::{Privacy, Purpose};
 use crate::engine::Place;
-use crate::engine::predict::{Deadlines, Verdict, judge};
+use crate::engine::predict::{Deadlines, Shown, Verdict, judge};
 
 /// How often a provider is asked again, once everybody else was asked too.
 const RETRIES: u32 = 2;
@@ -331,6 +331,11 @@ impl Candidates for Asker {
             ttft: self.first_within.map(|time| time.as_secs_f64()),
             total: self.whole_within.map(|time| time.as_secs_f64()),
             elsewhere: (next.as_secs_f64(), next.as_secs_f64()),
+            shown: if self.whole_within.is_some() {
+                Shown::Whole
+            } else {
+                Shown::AsItComes
+            },
         };
         let in_line = self.place().as_ref().map(Place::predict);
         let prediction = match in_line {

@@ -19,7 +19,7 @@ use crate::backend::local::LocalBackend;
 use crate::backend::provider::{MaxPrice, Provider, ProviderPreferences, Sort};
 use crate::config::router::RouterSettings;
 use crate::egress::{Egress, Privacy, Purpose};
-use crate::engine::predict::{Deadlines, Prediction};
+use crate::engine::predict::{Deadlines, Prediction, Shown};
 use crate::money::MicroUsd;
 
 /// Hedges that may be saved up.
@@ -212,6 +212,11 @@ impl Core {
             ttft: seconds(first.into_iter().chain(self.settings.local_timeout).min()),
             total: seconds(deadline.filter(|_| !is_streamed)),
             elsewhere: (0.0, 0.0),
+            shown: if is_streamed {
+                Shown::AsItComes
+            } else {
+                Shown::Whole
+            },
         }
     }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use crate::backend::local::LocalBackend;
 use crate::backend::provider::Provider;
 use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
-use crate::caller::Caller;
+use crate::caller::{Caller, TeamId};
 use crate::chat::{ChatRequest, ResponseFormat};
 use crate::config::router::RouterSettings;
 use crate::egress::Egress;
@@ -38,7 +38,7 @@ use core::Core;
 use decision::{Asking, Decision, Decisions, Record};
 use measure::Measures;
 use money::{Account, Money};
-use names::Names;
+use names::{Name, Names};
 use policy::{Exclusion, Needs, Plan, Question};
 use prices::Prices;
 use quality::Quality;
@@ -319,13 +319,18 @@ impl Router {
         let (guess, most) = prompt_tokens(request);
         let account = Account {
             key: meta.caller.key.clone(),
-            team: team
-                .as_ref()
-                .map(|team| crate::caller::Team::new(&team.name)),
+            team: team.as_ref().map(|team| TeamId::new(&team.name)),
         };
         let wishes = &meta.wishes;
         let privacy = wishes.privacy.unwrap_or_default();
+        // Whoever configured nobody and asks for a model by name wants that model and no other.
+        let wants_others = wishes.enable_fallback == Some(true)
+            || wishes.preferences.acceptable_models.is_some()
+            || wishes.preferences.strategy.is_some();
+        let is_simple = team.is_none() && self.core.settings.providers.is_empty();
+        let names_one = self.core.names.read(&request.model) != Name::Auto;
         let question = Question {
+            only_this_model: is_simple && names_one && !wants_others,
             model: request.model.clone(),
             task: wishes.task.clone(),
             team,
@@ -350,7 +355,7 @@ impl Router {
 
     /// The team a request is for: the key's own, or one that it names and the key may name.
     fn team(&self, meta: &Meta) -> Result<Option<Arc<Team>>, BackendError> {
-        let own = meta.caller.team.as_ref().map(crate::caller::Team::as_str);
+        let own = meta.caller.team.as_ref().map(TeamId::as_str);
         let named = meta.wishes.team.as_deref();
         let speaks = speaks_for(named, own, meta.caller.may_name_any_team);
         let Some(team) = speaks.team else {
