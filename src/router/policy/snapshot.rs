@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cost::Rates;
 use crate::config::router::RouterSettings;
 use crate::money::MicroUsd;
 use crate::router::names::{Names, Target};
+use crate::router::prices::Price;
 use crate::router::quality::Quality;
 
 /// How things stand.
@@ -42,6 +42,8 @@ pub struct LocalModel {
     pub first: Option<Duration>,
     /// Predicted time to its end.
     pub total: Option<Duration>,
+    /// Whether it is foreseen to miss the deadline, so that there is no sense in waiting to see; absent: as `first` says.
+    pub is_late: Option<bool>,
 }
 
 /// Where a model of the engine is.
@@ -65,7 +67,7 @@ pub enum LocalState {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Facts {
     /// What it costs.
-    pub price: Option<Rates>,
+    pub price: Option<Price>,
     /// Tokens of prompt and answer together at most.
     pub context: Option<u32>,
     /// Tokens of an answer at most.
