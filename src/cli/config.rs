@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use crate::config::document::Problem;
-use crate::config::router::{LOCAL, RouterSettings};
+use crate::config::router::{LOCAL, RouterSettings, Strategy};
 use crate::config::{self, Config, Error, Flags};
 use crate::router::names::{Name, Names};
 use crate::router::quality::Quality;
@@ -187,7 +187,7 @@ fn effective(config: &Config, file: Option<&Path>, teams: &[String]) -> Value {
 fn preferences(router: &RouterSettings) -> Value {
     let wishes = &router.preferences;
     json!({
-        "strategy": wishes.strategy.map(|strategy| strategy.name()),
+        "strategy": wishes.strategy.map(Strategy::name),
         "prefer_local": wishes.prefer_local,
         "prefer_faster": wishes.prefer_faster,
         "fallback_to_cloud": wishes.fallback_to_cloud,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::caller::{Caller, TeamId};
 use crate::config::document::Table;
 use crate::config::router::Preferences;
 use crate::egress::Privacy;
-use crate::router::teams::canonical;
 
 /// A day: no request waits longer.
 const MOST_MS: u64 = 86_400_000;
@@ -100,28 +100,26 @@ fn is_name(text: &str) -> bool {
 /// For which team a request speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Speaks {
-    /// The team; without `-team` at its end.
-    pub team: Option<String>,
+    /// The team.
+    pub team: Option<TeamId>,
     /// The team that the request names and that its key may not speak for.
-    pub overruled: Option<String>,
+    pub overruled: Option<TeamId>,
 }
 
-/// The team of a request: its key's, unless the key may speak for any. Where there are no keys, the one it names.
-///
-/// - `named` — by the request
-/// - `of_key` — the key's own
-/// - `any_team` — whether the key may speak for any; also where no key is needed
-pub fn speaks_for(named: Option<&str>, of_key: Option<&str>, any_team: bool) -> Speaks {
-    let named = named.map(canonical);
-    let of_key = of_key.map(canonical);
-    let may_speak = any_team || named == of_key;
-    let (team, overruled) = match named {
-        Some(named) if may_speak => (Some(named), None),
-        named => (of_key, named),
-    };
-    Speaks {
-        team: team.map(str::to_owned),
-        overruled: overruled.map(str::to_owned),
+/// The team of a request of `caller` that names the team `named`: the key's own, unless the key may speak for any.
+pub fn speaks_for(named: Option<&str>, caller: &Caller) -> Speaks {
+    let own = caller.team.clone();
+    let named = named.map(TeamId::new);
+    let may_speak = caller.may_name_any_team || named == own;
+    match named {
+        Some(named) if may_speak => Speaks {
+            team: Some(named),
+            overruled: None,
+        },
+        overruled => Speaks {
+            team: own,
+            overruled,
+        },
     }
 }
 
@@ -131,11 +129,16 @@ mod tests {
 
     #[test]
     fn a_keys_team_wins_unless_it_may_speak_for_any() {
-        let speaks = |named, of_key, any| {
-            let speaks = speaks_for(named, of_key, any);
+        let speaks = |named, own: Option<&str>, may_name_any_team| {
+            let caller = Caller {
+                team: own.map(TeamId::new),
+                may_name_any_team,
+                ..Caller::unnamed()
+            };
+            let speaks = speaks_for(named, &caller);
             (speaks.team, speaks.overruled)
         };
-        let some = |name: &str| Some(name.to_owned());
+        let some = |name: &str| Some(TeamId::new(name));
         assert_eq!(speaks(Some("a-team"), Some("a"), false), (some("a"), None));
         assert_eq!(speaks(Some("b"), Some("a"), false), (some("a"), some("b")));
         assert_eq!(speaks(Some("b"), Some("a"), true), (some("b"), None));

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::caller::TeamId;
 use crate::config::document::{Problem, nearest};
 use crate::config::router::{Preferences, Strategy};
 use crate::egress::Privacy;
@@ -40,7 +41,7 @@ impl Team {
     /// A team that prefers nothing.
     pub fn plain(name: &str) -> Self {
         Self {
-            name: canonical(name).to_owned(),
+            name: TeamId::new(name).as_str().to_owned(),
             ..Self::default()
         }
     }
@@ -48,15 +49,6 @@ impl Team {
     /// What is best for `task`.
     pub fn hint(&self, task: &str) -> Option<Strategy> {
         self.routing_hints.get(task).copied()
-    }
-}
-
-/// A team's name without `-team` at its end, which says nothing.
-pub fn canonical(name: &str) -> &str {
-    let name = name.trim();
-    match name.strip_suffix("-team") {
-        Some(short) if !short.is_empty() => short,
-        _ => name,
     }
 }
 
@@ -133,7 +125,8 @@ impl Teams {
     /// [`UnknownTeam`], with the names there are.
     pub fn find(&self, name: &str) -> Result<Arc<Team>, UnknownTeam> {
         let teams = self.all();
-        let short = canonical(name);
+        let id = TeamId::new(name);
+        let short = id.as_str();
         if let Some(team) = teams.get(short) {
             return Ok(Arc::clone(team));
         }

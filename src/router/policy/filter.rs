@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::cost::Rates;
 use super::gather::{Found, Tier};
 use super::question::Asked;
-use super::rank::{Judged, Place};
+use super::rank::{Judged, Place, places};
 use super::reason::{Exclusion, Reason, millis};
 use super::snapshot::{Breaker, Facts, LocalState};
-use super::{Candidate, openrouter};
+use super::{Candidate, cost, openrouter};
 use crate::config::router::{Dialect, LOCAL_REMOTE, ProviderSettings};
 use crate::egress::{Keeping, Privacy};
 use crate::money::MicroUsd;
 use crate::router::names::{Name, OPENROUTER_AUTO, Target};
+use crate::router::prices::Price;
 
 /// Tokens of an answer below which none is worth having; some providers refuse to make fewer.
 const FEWEST_TOKENS: u32 = 16;
@@ -27,9 +27,9 @@ struct Case<'a> {
     facts: Facts,
     reasons: Vec<Reason>,
     max_tokens: Option<u32>,
-    rates: Option<Rates>,
+    price: Option<Price>,
     /// Prices that a cap has made where nobody knows any: OpenRouter is told to hold its providers to them.
-    bound: Option<Rates>,
+    bound: Option<Price>,
     score: Option<f64>,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn judge<'a>(found: Found<'a>, asked: &'a Asked<'a>) -> Judged {
     let score = asked.snapshot.quality.of(names.iter().map(String::as_str));
     let mut case = Case {
         provider: settings.providers.get(&found.target.provider),
-        rates: rates(&found.target, &facts, asked),
+        price: price(&found.target, &facts, asked),
         score: score.map(|score| score.score),
         max_tokens: asked.question.max_tokens,
         bound: None,
@@ -74,9 +74,9 @@ fn known_as(found: &Found<'_>, asked: &Asked<'_>) -> Vec<String> {
 }
 
 /// What a candidate costs. Work of this machine is free unless somebody says otherwise.
-fn rates(target: &Target, facts: &Facts, asked: &Asked<'_>) -> Option<Rates> {
+fn price(target: &Target, facts: &Facts, asked: &Asked<'_>) -> Option<Price> {
     let free = target.is_local() || is_ours(&target.provider, asked);
-    facts.price.or_else(|| free.then(Rates::default))
+    facts.price.or_else(|| free.then_some(Price::FREE))
 }
 
 fn is_ours(provider: &str, asked: &Asked<'_>) -> bool {
@@ -265,7 +265,7 @@ impl Case<'_> {
     /// it, on both.
     fn per_token(&mut self, most: f64) -> Result<(), Exclusion> {
         let cap = openrouter::per_million(most);
-        let Some(rates) = self.rates else {
+        let Some(price) = self.price else {
             if self.is_openrouter() {
                 self.bind(cap.0);
                 return Ok(());
@@ -278,26 +278,22 @@ impl Case<'_> {
             costs: per_million as f64 / 1e12,
             most,
         };
-        let dearest = rates.prompt.max(rates.completion);
+        let n_prompt = self.asked.question.prompt_tokens;
+        let rates = cost::tokens(&price, n_prompt);
+        let dearest = rates.prompt.max(rates.completion).0;
         if self.is_openrouter() && dearest > cap.0 {
             return Err(too_dear(dearest));
         }
-        let n_prompt = self.asked.question.prompt_tokens;
         let n_answer = self.max_tokens.unwrap_or_else(|| self.expected());
-        let n_tokens = u128::from(n_prompt) + u128::from(n_answer);
-        let cost = u128::from(rates.prompt) * u128::from(n_prompt)
-            + u128::from(rates.completion) * u128::from(n_answer)
-            + u128::from(rates.request.0) * 1_000_000;
-        if cost > u128::from(cap.0) * n_tokens {
-            let mean = u64::try_from(cost / n_tokens.max(1)).unwrap_or(u64::MAX);
-            return Err(too_dear(mean));
+        match cost::mean_above(&price, n_prompt, n_answer, cap.0) {
+            Some(mean) => Err(too_dear(mean)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What nobody knows the price of is priced at OpenRouter by the cap, which OpenRouter holds its prices to.
     fn bound_openrouter(&mut self, cap: MicroUsd) {
-        if self.rates.is_some() || !self.is_openrouter() {
+        if self.price.is_some() || !self.is_openrouter() {
             return;
         }
         let tokens = u64::from(self.asked.question.prompt_tokens_most)
@@ -307,12 +303,8 @@ impl Case<'_> {
     }
 
     fn bind(&mut self, per_million: u64) {
-        self.rates = Some(Rates {
-            prompt: per_million,
-            completion: per_million,
-            request: MicroUsd::ZERO,
-        });
-        self.bound = self.rates;
+        self.price = Some(cost::flat(per_million));
+        self.bound = self.price;
     }
 
     fn within(
@@ -321,17 +313,17 @@ impl Case<'_> {
         limit: &'static str,
         over: impl FnOnce(MicroUsd) -> Exclusion,
     ) -> Result<(), Exclusion> {
-        let Some(rates) = self.rates else {
+        let Some(price) = self.price else {
             return Err(Exclusion::Unpriced { limit });
         };
         let question = self.asked.question;
         let prompt = question.prompt_tokens_most;
         let n_answer = self.max_tokens.unwrap_or_else(|| self.expected());
-        let worst = rates.cost(prompt, n_answer);
+        let worst = price.worst(prompt, n_answer);
         if worst <= most {
             return Ok(());
         }
-        match rates.affordable(most, prompt) {
+        match cost::affordable(&price, most, prompt) {
             Some(tokens) if question.max_tokens.is_none() && tokens >= FEWEST_TOKENS => {
                 self.max_tokens = Some(tokens);
                 self.reasons.push(Reason::Shortened {
@@ -417,8 +409,14 @@ impl Case<'_> {
             self.reasons.push(Reason::PrimaryProvider);
         }
         let n_answer = self.max_tokens.unwrap_or_else(|| self.expected());
-        let predicted = |rates: Rates| rates.cost(question.prompt_tokens, self.expected());
-        let worst = |rates: Rates| rates.cost(question.prompt_tokens_most, n_answer);
+        // What a machine of ours costs by the hour.
+        let time = self.total().unwrap_or_default();
+        let (n_prompt, n_likely) = (question.prompt_tokens, self.expected());
+        let predicted = |price: &Price| cost::likely(price, n_prompt, n_likely, time);
+        let worst = |price: &Price| {
+            let tokens = price.worst(question.prompt_tokens_most, n_answer);
+            tokens.plus(price.of_time(time))
+        };
         let place = match self.provider {
             None if self.found.target.is_local() => Place::Here,
             Some(provider) if provider.keeping == Keeping::Ours => Place::Ours,
@@ -432,14 +430,15 @@ impl Case<'_> {
             place,
             is_late,
             is_primary,
+            places: places(&self.found.whys),
             tier: self.found.tier,
             candidate: Candidate {
                 temperature: self.found.temperature,
                 max_tokens: self.max_tokens,
                 predicted_ttft: self.first(),
                 predicted_total: self.total(),
-                predicted_cost: self.rates.map(predicted),
-                worst_cost: self.rates.map(worst),
+                predicted_cost: self.price.as_ref().map(predicted),
+                worst_cost: self.price.as_ref().map(worst),
                 quality: self.score,
                 openrouter,
                 excluded,

@@ -20,7 +20,6 @@ use crate::config::router::Strategy;
 use crate::money::MicroUsd;
 use crate::router::names::Target;
 
-pub use cost::Rates;
 pub use openrouter::{AutoRouter, MaxPrice, OpenRouterWish, Sort};
 pub use question::{Needs, Question};
 pub use reason::{Exclusion, Reason, Why};

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::cost::Rates;
 use super::question::Asked;
 use crate::config::router::Strategy;
 use crate::egress::Privacy;
 use crate::money::MicroUsd;
 use crate::router::names::Pattern;
+use crate::router::prices::Price;
 
 /// Tokens of an answer up to which its beginning matters more than its rate.
 const SHORT_ANSWER: u32 = 128;
@@ -110,7 +110,7 @@ pub(super) fn allowed_models(patterns: &[Pattern]) -> Vec<String> {
 pub(super) fn wish(
     asked: &Asked<'_>,
     is_auto: bool,
-    bound: Option<Rates>,
+    bound: Option<Price>,
     expected_tokens: u32,
 ) -> OpenRouterWish {
     let preferences = &asked.preferences;
@@ -137,9 +137,9 @@ pub(super) fn wish(
             completion: most,
         }
     });
-    let bound = bound.map(|rates| MaxPrice {
-        prompt: MicroUsd(rates.prompt),
-        completion: MicroUsd(rates.completion),
+    let bound = bound.map(|price| MaxPrice {
+        prompt: MicroUsd(price.tokens.prompt.0),
+        completion: MicroUsd(price.tokens.completion.0),
     });
     let tier = threshold.is_some_and(|threshold| threshold >= HIGH_QUALITY)
         || asked.strategy == Strategy::QualityFirst;

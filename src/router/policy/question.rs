@@ -76,6 +76,7 @@ impl Needs {
 }
 
 /// A question with everything that holds for it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub(super) struct Asked<'a> {
     pub(super) question: &'a Question,
     pub(super) snapshot: &'a Snapshot<'a>,

@@ -28,33 +28,23 @@ pub(super) struct Judged {
     pub(super) place: Place,
     pub(super) is_late: bool,
     pub(super) is_primary: bool,
+    /// See [`places`].
+    pub(super) places: [usize; 3],
 }
 
-impl Judged {
-    /// Its place in the list of the team, of this machine, in the chain.
-    fn places(&self) -> [usize; 3] {
-        let place = |of: fn(&Why) -> Option<usize>| {
-            let whys = self.candidate.why.iter().filter_map(|reason| match reason {
-                Reason::Source(why) => Some(why),
-                _ => None,
-            });
-            whys.filter_map(of).min().unwrap_or(usize::MAX)
+/// The places that made it a candidate: in the list of the team, of this machine, in the chain.
+pub(super) fn places(whys: &[Why]) -> [usize; 3] {
+    let mut places = [usize::MAX; 3];
+    for why in whys {
+        let (list, place) = match why {
+            Why::Team { place } => (0, *place),
+            Why::LocalPreference { place } => (1, *place),
+            Why::Chain { place } => (2, *place),
+            _ => continue,
         };
-        [
-            place(|why| match why {
-                Why::Team { place } => Some(*place),
-                _ => None,
-            }),
-            place(|why| match why {
-                Why::LocalPreference { place } => Some(*place),
-                _ => None,
-            }),
-            place(|why| match why {
-                Why::Chain { place } => Some(*place),
-                _ => None,
-            }),
-        ]
+        places[list] = places[list].min(place);
     }
+    places
 }
 
 /// Orders the candidates: those that may answer, the best first, then those that may not.
@@ -120,7 +110,7 @@ fn compare(a: &Judged, b: &Judged, asked: &Asked<'_>) -> Ordering {
             Strategy::SpeedFirst => by_speed(a, b),
         })
         .then_with(|| by_team(a, b))
-        .then_with(|| a.places().cmp(&b.places()))
+        .then_with(|| a.places.cmp(&b.places))
         .then_with(|| by_cost(a, b))
         .then_with(|| by_speed(a, b))
         .then_with(|| by_quality(a, b))
@@ -153,8 +143,7 @@ fn main_criterion(strategy: Strategy) -> &'static str {
 }
 
 fn by_team(a: &Judged, b: &Judged) -> Ordering {
-    let of_team = |judged: &Judged| judged.places()[0];
-    let order = of_team(a).cmp(&of_team(b));
+    let order = a.places[0].cmp(&b.places[0]);
     order.then_with(|| b.is_primary.cmp(&a.is_primary))
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cost::Rates;
 use crate::config::router::RouterSettings;
 use crate::money::MicroUsd;
 use crate::router::names::{Names, Target};
+use crate::router::prices::Price;
 use crate::router::quality::Quality;
 
 /// How things stand.
@@ -67,7 +67,7 @@ pub enum LocalState {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Facts {
     /// What it costs.
-    pub price: Option<Rates>,
+    pub price: Option<Price>,
     /// Tokens of prompt and answer together at most.
     pub context: Option<u32>,
     /// Tokens of an answer at most.

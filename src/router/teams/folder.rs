@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Team, canonical, read};
+use super::{Team, read};
 use crate::config::document::{Problem, read_bounded};
 
 /// Where a team's file lies in its folder.
@@ -69,8 +69,8 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Team>, Vec<Problem>> {
     let (mut teams, mut problems): (Vec<Team>, Vec<Problem>) = Default::default();
     for name in names {
         let path = file(folder, &name);
-        let short = canonical(&name);
-        if let Some(twin) = teams.iter().find(|team| team.name == short) {
+        let plain = Team::plain(&name);
+        if let Some(twin) = teams.iter().find(|team| team.name == plain.name) {
             problems.push(Problem {
                 key: String::new(),
                 place: folder.join(&name).display().to_string(),
@@ -79,14 +79,14 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Team>, Vec<Problem>> {
             continue;
         }
         if !path.exists() {
-            teams.push(Team::plain(&name));
+            teams.push(plain);
             continue;
         }
         let shown = path.display().to_string();
         let text = read_bounded(&path, MAX_BYTES);
         match text
             .map_err(|problem| vec![problem])
-            .and_then(|text| read::team(&text, &shown, short))
+            .and_then(|text| read::team(&text, &shown, plain))
         {
             Ok(team) => teams.push(team),
             Err(wrong) => problems.extend(wrong),

@@ -19,15 +19,14 @@ const KEYS: [&str; 9] = [
     "deadline_ms",
 ];
 
-/// Reads the file's text; `file` is what it is called in messages.
+/// Reads the file's text into `team`; `file` is what it is called in messages.
 ///
 /// Errors: all that is wrong, with lines.
-pub(super) fn team(text: &str, file: &str, name: &str) -> Result<Team, Vec<Problem>> {
+pub(super) fn team(text: &str, file: &str, mut team: Team) -> Result<Team, Vec<Problem>> {
     let node = Node::from_yaml(text, file).map_err(|problem| vec![problem])?;
     let reading = Reading::new(file);
     let root = reading.table(&node, "");
     root.only(&["llm_preferences"]);
-    let mut team = Team::plain(name);
     if let Some(table) = root.table("llm_preferences") {
         table.only(&KEYS);
         fill(&table, &mut team);

@@ -14,6 +14,7 @@ use crate::config::document::Node;
 use crate::config::router::{Preferences, RouterSettings, Variables, read};
 use crate::egress::Privacy;
 use crate::router::names::Names;
+use crate::router::prices::{Price, Rate, Tokens};
 use crate::router::quality::Quality;
 use crate::router::teams::Team;
 
@@ -76,11 +77,10 @@ impl World {
 
     /// With prices in dollars for a million tokens.
     pub(super) fn priced(mut self, target: &str, prompt: f64, completion: f64) -> Self {
-        let micros = |usd: f64| MicroUsd::at_least(usd).unwrap().0;
-        self.facts.entry(target.to_owned()).or_default().price = Some(Rates {
-            prompt: micros(prompt),
-            completion: micros(completion),
-            request: MicroUsd::ZERO,
+        let rate = |usd: f64| Rate(MicroUsd::at_least(usd).unwrap().0);
+        self.facts.entry(target.to_owned()).or_default().price = Some(Price {
+            tokens: Tokens::plain(rate(prompt), rate(completion)),
+            ..Price::FREE
         });
         self
     }
@@ -152,6 +152,7 @@ pub(super) fn acceptable(models: &[&str]) -> Preferences {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a question has it")]
 pub(super) fn of_team(team: Team) -> Option<Arc<Team>> {
     Some(Arc::new(team))
 }

@@ -158,3 +158,20 @@ fn a_conversation_that_does_not_fit_is_not_sent() {
     tools.needs.tools = true;
     assert_eq!(of(tools).0, "lacks");
 }
+
+#[test]
+fn hours_of_this_machine_have_their_price_too() {
+    let mut world = World::new("router.strategy = \"cost_optimized\"\n")
+        .local("llama3-8b", LocalState::Ready, 250)
+        .priced("openai:gpt-4", 0.1, 0.1);
+    let price = |usd: f64| Price {
+        per_hour: MicroUsd::at_least(usd).unwrap(),
+        ..Price::FREE
+    };
+    // An answer takes a second here, and costs 36 micro-dollars there.
+    for (usd_per_hour, first) in [(0.1, "local:llama3-8b"), (0.2, "openai:gpt-4")] {
+        let facts = world.facts.entry("local:llama3-8b".into()).or_default();
+        facts.price = Some(price(usd_per_hour));
+        assert_eq!(world.order(&ask("auto"))[0], first, "{usd_per_hour}");
+    }
+}
