@@ -25,6 +25,8 @@ pub struct Limits {
     /// A comment is sent on a stream when nothing else was for so long: a long prompt must not look
     /// like a dead line.
     pub keep_alive: Duration,
+    /// So long a stream's status waits for its first content, which says who answers or that nobody does.
+    pub first_content: Duration,
 }
 
 impl Default for Limits {
@@ -39,6 +41,7 @@ impl Default for Limits {
             body_bytes: 32 << 20,
             write_stall: Duration::from_mins(1),
             keep_alive: Duration::from_secs(10),
+            first_content: Duration::from_secs(2),
         }
     }
 }

@@ -51,7 +51,7 @@ pub(in crate::http) async fn completions(
         return Ok(route.onto(Json(whole).into_response()));
     }
     // Until somebody answers the status is open; but no client waits for it for ever.
-    let began = tokio::time::timeout(state.limits.keep_alive, &mut answer).await;
+    let began = tokio::time::timeout(state.limits.first_content, &mut answer).await;
     let (answer, route) = match began {
         Ok(answer) => {
             let answer = answer?;

@@ -1,7 +1,9 @@
 //! Chat completions: the exact fields, streams equal to whole answers, what cannot be answered.
 
-use futures_util::future::join_all;
+use std::time::Duration;
+
 use ingle::engine::EngineOptions;
+use ingle::http::Limits;
 use serde_json::{Value, json};
 
 use super::{Options, Served, ask, with};
@@ -232,6 +234,10 @@ async fn a_full_queue_is_refused_with_a_time_to_come_back() {
                 ..EngineOptions::default()
             },
             ..Wish::default()
+        },
+        limits: Limits {
+            first_content: Duration::from_millis(200),
+            ..Limits::default()
         },
         ..Options::default()
     })
