@@ -11,7 +11,7 @@ use super::locals::Locals;
 use super::measure::Measures;
 use super::money::{Account, Moment, Money};
 use super::names::{Names, Target};
-use super::policy::{self, Breaker, Candidate, Facts, Plan, Question, Rates, Snapshot};
+use super::policy::{self, Breaker, Candidate, Facts, Plan, Question, Snapshot};
 use super::prices::Prices;
 use super::quality::Quality;
 use crate::backend::ProviderFault;
@@ -118,11 +118,6 @@ impl Core {
 
     fn facts(&self, target: &Target) -> Facts {
         let price = self.prices.of(&target.provider, &target.model);
-        let price = price.map(|price| Rates {
-            prompt: price.tokens.prompt.0,
-            completion: price.tokens.completion.0,
-            request: price.per_request,
-        });
         if target.is_local() {
             return Facts {
                 price,

@@ -355,16 +355,14 @@ impl Router {
 
     /// The team a request is for: the key's own, or one that it names and the key may name.
     fn team(&self, meta: &Meta) -> Result<Option<Arc<Team>>, BackendError> {
-        let own = meta.caller.team.as_ref().map(TeamId::as_str);
-        let named = meta.wishes.team.as_deref();
-        let speaks = speaks_for(named, own, meta.caller.may_name_any_team);
+        let speaks = speaks_for(meta.wishes.team.as_deref(), &meta.caller);
         let Some(team) = speaks.team else {
             return Ok(None);
         };
-        if own.is_some_and(|own| teams::canonical(own) == team) {
-            return Ok(Some(self.teams.of_key(&team)));
+        if meta.caller.team.as_ref() == Some(&team) {
+            return Ok(Some(self.teams.of_key(team.as_str())));
         }
-        let found = self.teams.find(&team);
+        let found = self.teams.find(team.as_str());
         found.map(Some).map_err(|error| {
             let kind = BackendErrorKind::InvalidRequest {
                 param: "ingle.team",

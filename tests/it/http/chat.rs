@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ingle::engine::EngineOptions;
 use ingle::http::Limits;
 use serde_json::{Value, json};
