@@ -191,9 +191,10 @@ impl Attempt {
         }
     }
 
+    /// Nothing is to be paid; that it was asked counts nevertheless.
     fn release(&mut self) {
         if let Some(hold) = self.hold.take() {
-            hold.release();
+            hold.settle(MicroUsd::ZERO, &Usage::default());
             self.record.cost(self.number, MicroUsd::ZERO, true);
         }
     }

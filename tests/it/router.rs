@@ -1,14 +1,34 @@
-//! The whole router: a real engine, scripted providers, real money.
+//! The whole router: a real engine, scripted providers, real money, the wire.
+
+mod wall;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ingle::backend::local::LocalBackend;
-use ingle::config::router::RouterSettings;
-use ingle::egress::Egress;
+use ingle::backend::provider::{self, Provider, ProviderHttp, ProviderOptions, Secret};
+use ingle::catalog::HttpOptions;
+use ingle::config::document::Node;
+use ingle::config::router::{Dialect, RouterSettings, Variables, read};
+use ingle::egress::{Egress, EgressLog};
+use ingle::http::{Limits, Server, ServerOptions};
 use ingle::router::money::Money;
 use ingle::router::names::Names;
 use ingle::router::prices::{Price, Prices};
 use ingle::router::quality::Quality;
 use ingle::router::teams::Teams;
 use ingle::router::{Router, RouterOptions};
+use ingle::telemetry;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::gguf_file::TinyLlama;
+use crate::http::wire::{self, Reply};
+use crate::pool::{House, Wish};
 
 /// A router that knows nobody but the engine, and forgets what was spent.
 pub(crate) fn local_only(local: LocalBackend) -> Router {
@@ -16,18 +36,121 @@ pub(crate) fn local_only(local: LocalBackend) -> Router {
     Router::new(options(local, RouterSettings::default(), nowhere.path()))
 }
 
-/// Everything usual, with prices of a folder.
-fn options(local: LocalBackend, settings: RouterSettings, home: &std::path::Path) -> RouterOptions {
+/// Everything usual, with prices and the egress log of a folder.
+fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> RouterOptions {
     RouterOptions {
         local,
         names: Names::new(&settings).unwrap(),
         teams: Teams::open(settings.teams_folder.clone(), &settings.teams).unwrap(),
-        quality: Quality::new(None).unwrap(),
+        quality: Quality::new(settings.quality.as_deref()).unwrap(),
         prices: Prices::load(home, Price::FREE).unwrap(),
         money: Money::unrecorded([]),
         egress: Egress::new(false),
         offline: false,
-        providers: Vec::new(),
+        providers: providers(&settings, home),
         settings,
+    }
+}
+
+/// The settings of an `ingle.toml`.
+fn settings(toml: &str) -> RouterSettings {
+    let document = Node::from_toml(toml, "ingle.toml").unwrap();
+    let nothing = |_: &str| None;
+    let listen = "127.0.0.1:1".parse().unwrap();
+    read(&document, "ingle.toml", listen, Variables::new(&nothing)).unwrap()
+}
+
+fn providers(settings: &RouterSettings, home: &Path) -> Vec<Provider> {
+    let log = EgressLog::open(home.join("egress.jsonl")).unwrap();
+    let permit = Egress::new(false).providers().unwrap();
+    let http = ProviderHttp::new(&HttpOptions::default(), Arc::new(log), &permit).unwrap();
+    let one = |name: &String| {
+        let settings = &settings.providers[name];
+        let dialect = match settings.dialect {
+            Dialect::OpenRouter => provider::Dialect::OpenRouter,
+            Dialect::OpenAi => provider::Dialect::OpenAi,
+            Dialect::Anthropic => provider::Dialect::Anthropic,
+            Dialect::Compatible => provider::Dialect::Compatible,
+        };
+        let options = ProviderOptions {
+            base_url: Some(settings.base_url.clone()),
+            key: settings
+                .api_key
+                .as_ref()
+                .map(|key| Secret::new(key.reveal())),
+            ..ProviderOptions::new(name, dialect)
+        };
+        Provider::new(options, &http).unwrap()
+    };
+    settings.providers.keys().map(one).collect()
+}
+
+/// An engine with one model, `tiny`, for many routers.
+struct Hearth {
+    house: House,
+}
+
+impl Hearth {
+    fn new(wish: Wish) -> Self {
+        let house = House::new(wish);
+        let tiny = TinyLlama {
+            context_length: 2048,
+            ..TinyLlama::default()
+        };
+        house.serve("tiny", &tiny);
+        Self { house }
+    }
+
+    fn local(&self) -> LocalBackend {
+        LocalBackend::new(self.house.pool.clone())
+    }
+}
+
+/// A server with a router of its own.
+struct Routing {
+    address: SocketAddr,
+    router: Router,
+    home: TempDir,
+    stop: CancellationToken,
+    running: JoinHandle<usize>,
+}
+
+impl Routing {
+    /// With the settings of an `ingle.toml`, and what `change` makes of them.
+    async fn start(hearth: &Hearth, toml: &str, change: impl FnOnce(&mut RouterOptions)) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut options = options(hearth.local(), settings(toml), home.path());
+        change(&mut options);
+        let router = Router::new(options);
+        let server = Server::bind(ServerOptions {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            keys: None,
+            limits: Limits::default(),
+            router: router.clone(),
+            recorded: telemetry::record_metrics().unwrap(),
+            fingerprint: "b-test".to_owned(),
+            gpu_not_used: None,
+        })
+        .await
+        .unwrap();
+        let address = server.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run(stop.clone(), Duration::from_secs(1)));
+        Self {
+            address,
+            router,
+            home,
+            stop,
+            running,
+        }
+    }
+
+    async fn post(&self, body: &Value) -> Reply {
+        wire::exchange(self.address, &wire::request(&body.to_string())).await
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        let _ = self.running.await;
     }
 }
