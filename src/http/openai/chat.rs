@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use super::request::ChatCompletion;
-use super::response::{Delta, Envelope};
+use super::response::{Delta, Envelope, continued_label};
 use crate::backend::{BackendError, ChatStream};
 use crate::caller::Caller;
 use crate::chat::{ChatDelta, ChatRequest, Said};
@@ -85,11 +85,17 @@ fn later(
 /// Collects an answer.
 async fn whole(mut answer: ChatStream, envelope: &Envelope) -> Result<Value, ApiError> {
     let mut said = Said::default();
+    let mut continued: Option<(String, String)> = None;
     while let Some(delta) = answer.next().await {
         match delta? {
             ChatDelta::Finished { reason, usage } => {
-                return Ok(envelope.completion(&said, reason, usage));
+                let mut whole = envelope.completion(&said, reason, usage);
+                if let Some((from, by)) = continued {
+                    whole["ingle"] = continued_label(&from, &by);
+                }
+                return Ok(whole);
             }
+            ChatDelta::Continued { from, by } => continued = Some((from, by)),
             more => said.push(more),
         }
     }

@@ -93,8 +93,7 @@ impl Envelope {
     /// The chunk that says that another goes on.
     pub(super) fn continued_chunk(&self, from: &str, by: &str) -> Value {
         let mut object = self.object("chat.completion.chunk", json!([]));
-        let route = json!({"continued_from": from, "continued_by": by});
-        object.insert("ingle".to_owned(), route);
+        object.insert("ingle".to_owned(), continued_label(from, by));
         Value::Object(object)
     }
 
@@ -104,6 +103,11 @@ impl Envelope {
         object.insert("usage".to_owned(), usage_object(usage));
         Value::Object(object)
     }
+}
+
+/// That an answer was begun by one and gone on with by another.
+pub(super) fn continued_label(from: &str, by: &str) -> Value {
+    json!({"continued_from": from, "continued_by": by})
 }
 
 /// A step of a streamed answer.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use ingle::router::money::{Moment, Per, Scope};
+use ingle::router::prices::{Price, Prices};
 use serde_json::{Value, json};
 
 use super::{Hearth, Routing};
@@ -75,6 +76,7 @@ fn told(reply: &Reply, is_stream: bool) -> Told {
         let message = &reply.json()["choices"][0]["message"];
         told.text = message["content"].as_str().unwrap_or_default().to_owned();
         told.has_tool_call = message["tool_calls"].is_array();
+        told.is_continued = reply.json()["ingle"]["continued_by"].is_string();
         return told;
     }
     let events = reply.events();
@@ -139,10 +141,30 @@ fn toml(case: &Case, primary: &ProviderServer, backup: &ProviderServer) -> Strin
     )
 }
 
+/// Dearer than what the server bills.
+fn prices(fault: &str) -> Prices {
+    let home = tempfile::tempdir().unwrap();
+    let table = format!(
+        "[primary]\n\"fault:{fault}\" = {{ prompt = \"10\", completion = \"100\" }}\n\
+         [backup]\n\"say:8\" = {{ prompt = \"10\", completion = \"100\" }}\n"
+    );
+    std::fs::write(home.path().join("prices.toml"), table).unwrap();
+    Prices::load(home.path(), Price::FREE).unwrap()
+}
+
+/// Times a server was asked for an answer; bills do not count.
+fn n_asked(server: &ProviderServer) -> usize {
+    let requests = server.requests();
+    requests.iter().filter(|one| one.method == "POST").count()
+}
+
 /// Plays a case, on a router of its own: what one case breaks no other sees.
 async fn play(hearth: &Hearth, case: &Case) -> Seen {
     let (primary, backup) = (ProviderServer::start(), ProviderServer::start());
-    let routing = Routing::start(hearth, &toml(case, &primary, &backup), |_| {}).await;
+    let routing = Routing::start(hearth, &toml(case, &primary, &backup), |options| {
+        options.prices = prices(case.fault);
+    })
+    .await;
     let body = json!({
         "model": format!("primary:fault:{}", case.fault),
         "messages": [{"role": "user", "content": "count"}],
@@ -161,14 +183,11 @@ async fn play(hearth: &Hearth, case: &Case) -> Seen {
         None if told.is_continued => {
             let said = ours.strip_suffix(&theirs);
             let said = said.unwrap_or_else(|| panic!("{case:?}: {ours:?}"));
-            let whole = tokens(200).concat();
-            assert!(
-                whole.starts_with(said) && !said.is_empty(),
-                "{case:?}: {said:?}"
-            );
+            // A backup that begins as the provider did is not heard twice.
+            assert!(tokens(200).concat().starts_with(said), "{case:?}: {said:?}");
             Seen::Continued
         }
-        None if backup.n_requests() > 0 => {
+        None if n_asked(&backup) > 0 => {
             assert_eq!(ours, theirs, "{case:?}");
             Seen::Backup
         }
@@ -179,11 +198,7 @@ async fn play(hearth: &Hearth, case: &Case) -> Seen {
             Seen::Answer
         }
     };
-    assert!(
-        primary.n_requests() <= 3,
-        "{case:?}: {}",
-        primary.n_requests()
-    );
+    assert!(n_asked(&primary) <= 3, "{case:?}: {}", n_asked(&primary));
     let bills: u64 = [&primary, &backup]
         .iter()
         .flat_map(|server| server.bills().into_values())
@@ -194,7 +209,9 @@ async fn play(hearth: &Hearth, case: &Case) -> Seen {
         .router
         .money()
         .used(&Scope::Everybody, Per::Month, Moment::now());
-    if primary.n_requests() == 1 && backup.n_requests() == 0 {
+    // The server bills a call's tokens as it counts them elsewhere.
+    let is_call = case.fault.starts_with("tool-call");
+    if n_asked(&primary) == 1 && n_asked(&backup) == 0 && !is_call {
         assert!(spent.money.0 >= bills, "{case:?}: {spent:?} for {bills}");
     }
     assert_eq!(spent.requests, 1, "{case:?}");
