@@ -1,17 +1,16 @@
 //! The router, put together from a configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::app;
 use crate::backend::local::LocalBackend;
-use crate::backend::provider::{
-    self, App, Provider, ProviderHttp, ProviderOptions, Retention, Secret,
-};
+use crate::backend::provider::{App, Provider, ProviderHttp, ProviderOptions, Retention};
 use crate::config::Config;
 use crate::config::document::Problem;
-use crate::config::router::{Dialect, ProviderSettings};
+use crate::config::router::ProviderSettings;
 use crate::egress::{Egress, EgressLog};
 use crate::router::money::{Moment, Money};
 use crate::router::names::Names;
@@ -24,11 +23,18 @@ use crate::router::{Router, RouterOptions};
 const APP_URL: &str = "https://ingle.example";
 const APP_TITLE: &str = "Ingle";
 
+/// How often the folder of teams is looked at.
+const TEAMS_EVERY: Duration = Duration::from_secs(2);
+
 /// Puts a router in front of `local`.
 pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Router> {
     let settings = config.router.clone();
     let names = Names::new(&settings).map_err(told)?;
     let teams = Teams::open(settings.teams_folder.clone(), &settings.teams).map_err(told)?;
+    // Whoever changes a team's file need not start anew.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(teams.clone().keep_fresh(TEAMS_EVERY));
+    }
     let quality = Quality::new(settings.quality.as_deref()).map_err(told)?;
     std::fs::create_dir_all(&config.home)
         .with_context(|| format!("the folder {} cannot be made", config.home.display()))?;
@@ -67,18 +73,9 @@ fn providers(config: &Config) -> anyhow::Result<Vec<Provider>> {
 }
 
 fn options(settings: &ProviderSettings, config: &Config) -> ProviderOptions {
-    let dialect = match settings.dialect {
-        Dialect::OpenRouter => provider::Dialect::OpenRouter,
-        Dialect::OpenAi => provider::Dialect::OpenAi,
-        Dialect::Anthropic => provider::Dialect::Anthropic,
-        Dialect::Compatible => provider::Dialect::Compatible,
-    };
     ProviderOptions {
         base_url: Some(settings.base_url.clone()),
-        key: settings
-            .api_key
-            .as_ref()
-            .map(|key| Secret::new(key.reveal())),
+        key: settings.api_key.clone(),
         app: Some(App {
             url: APP_URL.to_owned(),
             title: APP_TITLE.to_owned(),
@@ -89,11 +86,12 @@ fn options(settings: &ProviderSettings, config: &Config) -> ProviderOptions {
             Retention::AsTheAccountSays
         },
         max_new_tokens: config.router.max_tokens,
-        ..ProviderOptions::new(settings.name.clone(), dialect)
+        ..ProviderOptions::new(settings.name.clone(), settings.dialect)
     }
 }
 
 /// All that is wrong, as one error.
+#[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]
 fn told(problems: Vec<Problem>) -> anyhow::Error {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     anyhow::anyhow!(problems.join("\n"))

@@ -131,6 +131,7 @@ impl Asker {
             prompt_tokens: most,
             prompt_tokens_guess: guess,
             max_tokens: max_tokens.unwrap_or(self.core.settings.max_tokens),
+            price: candidate.price,
         };
         let asked = (&candidate.target, why.name());
         let mut attempt = Attempt::hold(&self.core, &self.record, asked, bounds).await?;
@@ -218,7 +219,7 @@ impl Asker {
             .provider(self.privacy, &target.provider, settings.keeping, purpose)
             .map_err(|error| BackendError::new(BackendErrorKind::NotAllowed, error.to_string()))?;
         let call = CallOptions {
-            preferences: core.provider_preferences(candidate),
+            preferences: candidate.openrouter.clone().unwrap_or_default(),
             fallback_models: Vec::new(),
             n_hops: self.n_hops,
         };

@@ -3,8 +3,38 @@
 
 use serde_json::{Map, Value, json};
 
-use super::options::{MaxPrice, ProviderPreferences, Retention};
+use super::options::{
+    AutoRouter, CallOptions, MaxPrice, ProviderOptions, ProviderPreferences, Retention,
+};
 use crate::egress::Privacy;
+
+/// The model that chooses another.
+const AUTO: &str = "openrouter/auto";
+
+/// Adds what OpenRouter alone understands to the body of a request for `model`. `asked` is the client's own `provider`.
+///
+/// Errors: what is wrong with that.
+pub(super) fn add_own_words(
+    body: &mut Map<String, Value>,
+    (options, call): (&ProviderOptions, &CallOptions),
+    model: &str,
+    asked: Option<&Value>,
+    privacy: Privacy,
+) -> Result<(), String> {
+    let preferences = [&call.preferences, &options.preferences];
+    let provider = provider_object(asked, preferences, options.retention, privacy)?;
+    body.insert("provider".to_owned(), provider);
+    if let Some(auto) = call.preferences.auto.as_ref().filter(|_| model == AUTO) {
+        let asked = body.get("plugins").and_then(Value::as_array).cloned();
+        let plugins = with_auto_router(asked.unwrap_or_default(), auto);
+        body.insert("plugins".to_owned(), plugins);
+    }
+    if !call.fallback_models.is_empty() {
+        let models = [&[model.to_owned()], &*call.fallback_models].concat();
+        body.insert("models".to_owned(), json!(models));
+    }
+    Ok(())
+}
 
 /// The `provider` object of a request.
 ///
@@ -12,7 +42,7 @@ use crate::egress::Privacy;
 /// - `preferences` — ours, the more particular ones first
 ///
 /// Errors: what is wrong with the client's.
-pub(super) fn provider_object(
+fn provider_object(
     asked: Option<&Value>,
     preferences: [&ProviderPreferences; 2],
     retention: Retention,
@@ -65,6 +95,28 @@ pub(super) fn provider_object(
         object.insert("zdr".to_owned(), json!(true));
     }
     Ok(Value::Object(object))
+}
+
+/// The client's plugins, and what its choosing model may choose from. What the client says of that itself goes no further
+/// than what it may.
+fn with_auto_router(asked: Vec<Value>, auto: &AutoRouter) -> Value {
+    const ID: &str = "auto-router";
+    let (own, mut plugins): (Vec<Value>, Vec<Value>) =
+        asked.into_iter().partition(|plugin| plugin["id"] == ID);
+    let mut plugin = match own.into_iter().next() {
+        Some(Value::Object(plugin)) => plugin,
+        _ => Map::from_iter([("id".to_owned(), json!(ID))]),
+    };
+    if !auto.allowed_models.is_empty() {
+        plugin.insert("allowed_models".to_owned(), json!(auto.allowed_models));
+    }
+    if let (Some(tier), false) = (auto.cost_tier, plugin.contains_key("cost_tier")) {
+        plugin.insert("cost_tier".to_owned(), json!(tier));
+    }
+    if plugin.len() > 1 {
+        plugins.push(Value::Object(plugin));
+    }
+    Value::Array(plugins)
 }
 
 /// The texts of a list; a text alone is a list of one.
@@ -142,6 +194,7 @@ mod tests {
             order: vec!["x".to_owned()],
             only: vec!["a".to_owned(), "b".to_owned()],
             ignore: vec!["c".to_owned()],
+            auto: None,
         };
         let asked = json!({"max_price": {"prompt": "0.5", "completion": 9, "image": 1}, "sort": "latency",
             "allow_fallbacks": true, "only": ["b", "z"], "ignore": "d", "quantizations": ["fp8"]});
@@ -161,5 +214,23 @@ mod tests {
         assert!(error.contains("a, b"), "{error}");
         let error = made(&json!(5), &ours, Privacy::Any).unwrap_err();
         assert!(error.contains("not 5"), "{error}");
+    }
+
+    #[test]
+    fn a_model_that_chooses_is_told_from_what() {
+        let auto = AutoRouter {
+            allowed_models: vec!["openai/gpt-4*".to_owned()],
+            cost_tier: Some("high"),
+        };
+        let told =
+            json!({"id": "auto-router", "allowed_models": ["openai/gpt-4*"], "cost_tier": "high"});
+        assert_eq!(with_auto_router(Vec::new(), &auto), json!([told]));
+        // The client's own list goes no further than ours; how dear it may be is its own business.
+        let web = json!({"id": "web"});
+        let asked = json!({"id": "auto-router", "allowed_models": ["*"], "cost_tier": "low"});
+        let both = json!([web, {"id": "auto-router", "allowed_models": ["openai/gpt-4*"], "cost_tier": "low"}]);
+        assert_eq!(with_auto_router(vec![asked, web.clone()], &auto), both);
+        let free = AutoRouter::default();
+        assert_eq!(with_auto_router(vec![web.clone()], &free), json!([web]));
     }
 }

@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::backend::provider::ProviderPreferences;
 use crate::config::router::Strategy;
 use crate::money::MicroUsd;
 use crate::router::names::Target;
+use crate::router::prices::Price;
 
-pub use openrouter::{AutoRouter, MaxPrice, OpenRouterWish, Sort};
 pub use question::{Needs, Question};
 pub use reason::{Exclusion, Reason, Why};
 pub use snapshot::{Breaker, Facts, FactsOf, LocalModel, LocalState, Snapshot};
@@ -84,6 +85,9 @@ pub struct Candidate {
     /// Time to its end.
     #[serde(rename = "predicted_total_ms", serialize_with = "whole_millis")]
     pub predicted_total: Option<Duration>,
+    /// What it was judged by: its price, or at OpenRouter, where nobody knows one, a cap that holds there.
+    #[serde(skip)]
+    pub price: Option<Price>,
     /// What it is likely to cost; absent where nobody knows.
     #[serde(rename = "predicted_cost_usd", serialize_with = "dollars")]
     pub predicted_cost: Option<MicroUsd>,
@@ -93,7 +97,7 @@ pub struct Candidate {
     /// Its score.
     pub quality: Option<f64>,
     /// What OpenRouter is to be told.
-    pub openrouter: Option<OpenRouterWish>,
+    pub openrouter: Option<ProviderPreferences>,
     /// Why it may not answer.
     pub excluded: Option<Exclusion>,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::backend::provider::openrouter::provider_object;
+use crate::backend::provider::openrouter::add_own_words;
 use crate::backend::provider::options::{CallOptions, Dialect, ProviderOptions};
 use crate::chat::{
     ChatRequest, ContentPart, Image, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice,
@@ -76,17 +76,9 @@ pub(in crate::backend::provider) fn body(
         None => {}
     }
     if dialect == Dialect::OpenRouter {
-        let preferences = [&call.preferences, &options.preferences];
         let asked = request.extra.get("provider");
-        let provider = provider_object(asked, preferences, options.retention, privacy);
-        put(
-            "provider",
-            provider.map_err(|message| ("provider", message))?,
-        );
-        if !call.fallback_models.is_empty() {
-            let models = [&[model.to_owned()], &*call.fallback_models].concat();
-            put("models", json!(models));
-        }
+        add_own_words(&mut body, (options, call), model, asked, privacy)
+            .map_err(|message| ("provider", message))?;
     }
     Ok(Value::Object(body))
 }
