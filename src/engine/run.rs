@@ -210,7 +210,7 @@ impl<N: Network> Runner<N> {
             {
                 let n_prompt_tokens = sequence.usage().prompt_tokens;
                 self.board.learn(begun, |learned, now| {
-                    learned.traffic.add(n_prompt_tokens, now)
+                    learned.traffic.add(n_prompt_tokens, now);
                 });
             }
         }
@@ -401,7 +401,8 @@ impl<N: Network> Runner<N> {
     fn measure(&mut self, plan: &StepPlan, time: Duration) {
         self.figures.n_steps_total += 1;
         let waited = self.network.waited().min(time);
-        self.cost.add(&plan.shape(), (time - waited).as_secs_f64());
+        let computed = time.saturating_sub(waited);
+        self.cost.add(&plan.shape(), computed.as_secs_f64());
         // The mean of the last steps, the latest counting most.
         self.turn_wait = (self.turn_wait * 7 + waited) / 8;
         let (decodes, prompts): (Vec<&Row>, Vec<&Row>) =

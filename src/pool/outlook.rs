@@ -73,7 +73,7 @@ impl Fading {
     fn quantiles(&self, times: f64) -> Option<Quantiles> {
         let p50 = self.mean * times;
         let off = (NINE_OF_TEN * self.deviation).min(0.9);
-        (self.n > 0.0).then(|| Quantiles {
+        (self.n > 0.0).then_some(Quantiles {
             p05: p50 * (1.0 - off),
             p50,
             p90: p50 * (1.0 + off),

@@ -186,17 +186,15 @@ fn fit(kinds: &[Kind; N_KINDS]) -> StepCost {
     }
     let mut is_free = [true; N_TERMS];
     loop {
-        let solution = solve(&normal, &right, &is_free);
+        let solution = solve(&normal, &right, is_free);
         let least = (0..N_TERMS)
             .filter(|term| is_free[*term] && solution[*term] < 0.0)
             .min_by(|a, b| solution[*a].total_cmp(&solution[*b]));
-        match least {
-            Some(term) => is_free[term] = false,
-            None => {
-                let per = std::array::from_fn(|term| solution[term] / SCALES[term]);
-                return StepCost { per };
-            }
-        }
+        let Some(least) = least else {
+            let per = std::array::from_fn(|term| solution[term] / SCALES[term]);
+            return StepCost { per };
+        };
+        is_free[least] = false;
     }
 }
 
@@ -204,13 +202,15 @@ fn fit(kinds: &[Kind; N_KINDS]) -> StepCost {
 fn solve(
     normal: &[[f64; N_TERMS]; N_TERMS],
     right: &[f64; N_TERMS],
-    is_free: &[bool; N_TERMS],
+    is_free: [bool; N_TERMS],
 ) -> [f64; N_TERMS] {
     let (mut matrix, mut x) = (*normal, *right);
     for term in 0..N_TERMS {
         if !is_free[term] {
             matrix[term] = [0.0; N_TERMS];
-            matrix.iter_mut().for_each(|row| row[term] = 0.0);
+            for row in &mut matrix {
+                row[term] = 0.0;
+            }
             matrix[term][term] = 1.0;
             x[term] = 0.0;
         }

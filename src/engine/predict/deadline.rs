@@ -120,7 +120,10 @@ mod tests {
         assert_eq!(judge(&foretold(20.0, 21.0), 0.0, &BOTH), Verdict::Leave);
         let doubtful = foretold(5.0, 9.0);
         assert_eq!(judge(&doubtful, 0.0, &BOTH), Verdict::AskAgain(1.0));
-        assert_eq!(judge(&doubtful, 2.5, &BOTH), Verdict::AskAgain(0.25));
+        assert_eq!(
+            judge(&foretold(2.5, 6.0), 2.5, &BOTH),
+            Verdict::AskAgain(0.25)
+        );
         assert_eq!(judge(&foretold(2.0, 6.0), 3.0, &BOTH), Verdict::Leave);
         assert!(matches!(
             judge(&foretold(0.5, 6.0), 3.0, &BOTH),

@@ -70,14 +70,18 @@ impl Actor {
         }
     }
 
-    /// The queue of a model in memory that writes. Engines take turns: each of its steps waits for one of every
-    /// other that is busy.
+    /// The queue of a model in memory that writes. Engines on the processor take turns: each of its steps waits for
+    /// one of every other that is busy.
     fn engine(&self, model: &ModelId) -> Option<Outlook> {
         let of = |instance: &Instance| Some(instance.loaded.chat()?.engine.outlook());
         let mut engine = of(self.instances.get(model)?)?;
+        let takes_turns = |instance: &Instance| instance.loaded.memory.weights.device == 0;
         let others = self.instances.iter().filter(|(id, _)| *id != model);
+        let others = others.filter(|(_, instance)| takes_turns(instance));
         let steps = others.filter_map(|(_, instance)| Some(of(instance)?.next_step()));
-        engine.turn_wait = steps.sum();
+        if self.instances.get(model).is_some_and(takes_turns) {
+            engine.turn_wait = steps.sum();
+        }
         Some(engine)
     }
 

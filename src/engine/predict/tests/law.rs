@@ -141,5 +141,5 @@ fn a_replay_takes_the_schedulers_steps() {
             assert!((served.end / now - 1.0).abs() < 0.2, "{case}: {seen:?}");
         }
     }
-    assert!(n_preempted > 20, "{n_preempted}: memory was never scarce");
+    assert!(n_preempted > 5, "{n_preempted}: memory was never scarce");
 }
