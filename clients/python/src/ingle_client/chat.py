@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 
 import openai
 from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models.chat_models import LangSmithParams
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
@@ -147,6 +148,9 @@ class ChatIngle(ChatOpenAI):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {**super()._identifying_params, "ingle": self._options()}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return LangSmithParams(**{**super()._get_ls_params(stop, **kwargs), "ls_provider": "ingle"})
 
     @property
     def lc_secrets(self) -> dict[str, str]:
