@@ -63,7 +63,7 @@ fn providers(config: &Config) -> anyhow::Result<Vec<Provider>> {
     if settings.is_empty() {
         return Ok(Vec::new());
     }
-    let log = Arc::new(EgressLog::open(&config.home)?);
+    let log = Arc::new(EgressLog::open(config.home.join("egress.jsonl"))?);
     let http = ProviderHttp::new(&app::http_options(config), log, &permit)?;
     let providers = settings.values().map(|one| {
         let provider = Provider::new(options(one, config), &http);

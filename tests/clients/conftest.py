@@ -25,15 +25,21 @@ def minilm(request):
 
 
 class Served:
-    """A running `ingle serve`."""
+    """A running `ingle serve`, with variables of its own and, by their names, files in its home folder."""
 
-    def __init__(self, binary, *arguments):
+    def __init__(self, binary, *arguments, variables=None, files=None):
         self.home = tempfile.TemporaryDirectory()
+        for name, text in (files or {}).items():
+            path = Path(self.home.name) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         self.log = open(Path(self.home.name) / "log", "w+")
-        environment = {**os.environ, "INGLE_HOME": self.home.name}
+        environment = {**os.environ, "INGLE_HOME": self.home.name, **(variables or {})}
+        if "ingle.toml" in (files or {}):
+            environment["INGLE_CONFIG"] = str(Path(self.home.name) / "ingle.toml")
         self.process = subprocess.Popen(
             [str(Path(binary).resolve()), "serve", "--listen", "127.0.0.1:0", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment)
+            stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment, cwd=self.home.name)
         self.url = self._address()
 
     def _address(self):
