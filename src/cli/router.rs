@@ -14,7 +14,7 @@ use crate::config::router::ProviderSettings;
 use crate::egress::{Egress, EgressLog};
 use crate::router::money::{Moment, Money};
 use crate::router::names::Names;
-use crate::router::prices::{Price, Prices};
+use crate::router::prices::Prices;
 use crate::router::quality::Quality;
 use crate::router::teams::Teams;
 use crate::router::{Router, RouterOptions};
@@ -38,8 +38,8 @@ pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Rou
     let quality = Quality::new(settings.quality.as_deref()).map_err(told)?;
     std::fs::create_dir_all(&config.home)
         .with_context(|| format!("the folder {} cannot be made", config.home.display()))?;
-    let prices = Prices::load(&config.home, Price::FREE)?;
-    let money = Money::open(&config.home, [], Moment::now())?;
+    let prices = Prices::load(None, &config.home, config.budgets.local_price)?;
+    let money = Money::open(&config.home, config.budgets.limits.clone(), Moment::now())?;
     Ok(Router::new(RouterOptions {
         providers: providers(config)?,
         local,

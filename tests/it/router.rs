@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingle::backend::local::LocalBackend;
-use ingle::backend::provider::{self, Provider, ProviderHttp, ProviderOptions, Secret};
+use ingle::backend::provider::{Provider, ProviderHttp, ProviderOptions};
 use ingle::catalog::HttpOptions;
 use ingle::config::document::Node;
-use ingle::config::router::{Dialect, RouterSettings, Variables, read};
+use ingle::config::router::{RouterSettings, Variables, read};
 use ingle::egress::{Egress, EgressLog};
 use ingle::http::{Limits, Server, ServerOptions};
 use ingle::router::money::Money;
@@ -43,7 +43,7 @@ fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> Router
         names: Names::new(&settings).unwrap(),
         teams: Teams::open(settings.teams_folder.clone(), &settings.teams).unwrap(),
         quality: Quality::new(settings.quality.as_deref()).unwrap(),
-        prices: Prices::load(home, Price::FREE).unwrap(),
+        prices: Prices::load(None, home, Price::FREE).unwrap(),
         money: Money::unrecorded([]),
         egress: Egress::new(false),
         offline: false,
@@ -66,19 +66,10 @@ fn providers(settings: &RouterSettings, home: &Path) -> Vec<Provider> {
     let http = ProviderHttp::new(&HttpOptions::default(), Arc::new(log), &permit).unwrap();
     let one = |name: &String| {
         let settings = &settings.providers[name];
-        let dialect = match settings.dialect {
-            Dialect::OpenRouter => provider::Dialect::OpenRouter,
-            Dialect::OpenAi => provider::Dialect::OpenAi,
-            Dialect::Anthropic => provider::Dialect::Anthropic,
-            Dialect::Compatible => provider::Dialect::Compatible,
-        };
         let options = ProviderOptions {
             base_url: Some(settings.base_url.clone()),
-            key: settings
-                .api_key
-                .as_ref()
-                .map(|key| Secret::new(key.reveal())),
-            ..ProviderOptions::new(name, dialect)
+            key: settings.api_key.clone(),
+            ..ProviderOptions::new(name, settings.dialect)
         };
         Provider::new(options, &http).unwrap()
     };
@@ -110,7 +101,8 @@ impl Hearth {
 struct Routing {
     address: SocketAddr,
     router: Router,
-    home: TempDir,
+    /// With its egress log.
+    _home: TempDir,
     stop: CancellationToken,
     running: JoinHandle<usize>,
 }
@@ -139,7 +131,7 @@ impl Routing {
         Self {
             address,
             router,
-            home,
+            _home: home,
             stop,
             running,
         }

@@ -42,7 +42,7 @@ pub(super) fn add_own_words(
 /// - `preferences` — ours, the more particular ones first
 ///
 /// Errors: what is wrong with the client's.
-fn provider_object(
+pub(super) fn provider_object(
     asked: Option<&Value>,
     preferences: [&ProviderPreferences; 2],
     retention: Retention,

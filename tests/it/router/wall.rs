@@ -149,7 +149,7 @@ fn prices(fault: &str) -> Prices {
          [backup]\n\"say:8\" = {{ prompt = \"10\", completion = \"100\" }}\n"
     );
     std::fs::write(home.path().join("prices.toml"), table).unwrap();
-    Prices::load(home.path(), Price::FREE).unwrap()
+    Prices::load(None, home.path(), Price::FREE).unwrap()
 }
 
 /// Times a server was asked for an answer; bills do not count.
