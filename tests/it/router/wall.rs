@@ -18,7 +18,7 @@ use crate::provider_server::script::FAULTS;
 use crate::provider_server::{ProviderServer, Shape, tokens};
 
 /// Servers at once.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 64;
 
 /// What a client sees in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +114,12 @@ fn toml(case: &Case, primary: &ProviderServer, backup: &ProviderServer) -> Strin
         Shape::OpenRouter => "openrouter",
         Shape::Anthropic => "anthropic",
     };
+    // Ten megabytes are asked for three times.
+    let total_ms = if case.fault == "long-line" {
+        60_000
+    } else {
+        4_000
+    };
     format!(
         r#"
         [router]
@@ -127,9 +133,9 @@ fn toml(case: &Case, primary: &ProviderServer, backup: &ProviderServer) -> Strin
         base_url = "{}"
         api_key = "sk-canary-primary"
         connect_timeout_ms = 1000
-        first_content_timeout_ms = 1500
-        idle_timeout_ms = 1500
-        total_timeout_ms = 6000
+        first_content_timeout_ms = 1000
+        idle_timeout_ms = 1000
+        total_timeout_ms = {total_ms}
         [providers.backup]
         dialect = "compatible"
         base_url = "{}"
