@@ -12,6 +12,8 @@ use crate::config::Config;
 use crate::config::document::Problem;
 use crate::config::router::ProviderSettings;
 use crate::egress::{Egress, EgressLog};
+use crate::keys::Keys;
+use crate::limit::Limit;
 use crate::router::money::{Moment, Money};
 use crate::router::names::Names;
 use crate::router::prices::Prices;
@@ -27,7 +29,7 @@ const APP_TITLE: &str = "Ingle";
 const TEAMS_EVERY: Duration = Duration::from_secs(2);
 
 /// Puts a router in front of `local`.
-pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Router> {
+pub(super) fn router(config: &Config, keys: &Keys, local: LocalBackend) -> anyhow::Result<Router> {
     let settings = config.router.clone();
     let names = Names::new(&settings).map_err(told)?;
     let teams = Teams::open(settings.teams_folder.clone(), &settings.teams).map_err(told)?;
@@ -39,7 +41,7 @@ pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Rou
     std::fs::create_dir_all(&config.home)
         .with_context(|| format!("the folder {} cannot be made", config.home.display()))?;
     let prices = Prices::load(None, &config.home, config.budgets.local_price)?;
-    let money = Money::open(&config.home, config.budgets.limits.clone(), Moment::now())?;
+    let money = Money::open(&config.home, limits(config, keys), Moment::now())?;
     Ok(Router::new(RouterOptions {
         providers: providers(config)?,
         local,
@@ -52,6 +54,13 @@ pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Rou
         egress: Egress::new(config.offline),
         offline: config.offline,
     }))
+}
+
+/// What the configuration limits, and what keys do.
+pub(super) fn limits(config: &Config, keys: &Keys) -> Vec<Limit> {
+    let mut limits = config.budgets.limits.clone();
+    limits.extend(keys.limits());
+    limits
 }
 
 /// Those that can be asked; none at all offline.
