@@ -7,6 +7,7 @@ import json
 import threading
 from collections import defaultdict, deque
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PATHS = {
@@ -19,6 +20,8 @@ KEYS = {
     "openai": "sk-proj-0123456789abcdef",
     "anthropic": "sk-ant-api03-0123456789abcdef",
 }
+# What `openrouter/auto` chooses from.
+MODELS = ["openai/gpt-4o-mini", "openai/gpt-3.5-turbo", "anthropic/claude-3-haiku", "anthropic/claude-3-opus"]
 PIECES = 4
 
 
@@ -143,7 +146,8 @@ class Answer:
     def __init__(self, provider, body):
         self.provider, self.body, self.model = provider, body, body["model"]
         if self.model == "openrouter/auto":
-            self.model = "openai/gpt-4o-mini"
+            allowed = [glob for plugin in body.get("plugins", []) for glob in plugin.get("allowed_models", [])]
+            self.model = next(one for one in MODELS if not allowed or any(fnmatch(one, glob) for glob in allowed))
         self.call = self.tool_call()
         self.text = "" if self.call else self.words()
         self.prompt_tokens = len(json.dumps(body["messages"])) // 4 + 1
