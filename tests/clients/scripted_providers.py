@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 
 PATHS = {
     "/openrouter/api/v1/chat/completions": "openrouter",
@@ -22,6 +23,7 @@ KEYS = {
 }
 # What `openrouter/auto` chooses from.
 MODELS = ["openai/gpt-4o-mini", "openai/gpt-3.5-turbo", "anthropic/claude-3-haiku", "anthropic/claude-3-opus"]
+CUT = "cut"
 PIECES = 4
 
 
@@ -54,7 +56,7 @@ class Providers:
         }
 
     def fail(self, provider, *statuses):
-        """The next requests to `provider` end so."""
+        """The next requests to `provider` end so: a status, or `CUT` for an answer that breaks off."""
         self.faults[provider].extend(statuses)
 
     def take(self):
@@ -96,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         sent = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         if sent != KEYS[provider]:
             status = 401
-        if status != 200:
+        if status not in (200, CUT):
             return self.send_json(status, failure(provider, status))
         answer = Answer(provider, body)
         if provider == "anthropic":
@@ -104,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             whole, events = answer.completion(), answer.chunks()
         if body.get("stream"):
-            self.send_events(events)
+            self.send_events(events, PIECES if status == CUT else None)
         else:
             self.send_json(200, whole)
 
@@ -116,16 +118,19 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def send_events(self, events):
+    def send_events(self, events, most):
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         try:
-            for event in events:
+            for event in islice(events, most):
                 data = event.encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
                 self.wfile.flush()
+            if most is not None:
+                self.close_connection = True
+                return
             self.wfile.write(b"0\r\n\r\n")
         except OSError:
             self.close_connection = True

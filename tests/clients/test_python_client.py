@@ -14,7 +14,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from pydantic import BaseModel
-from scripted_providers import KEYS, Providers
+from scripted_providers import CUT, KEYS, Providers
 
 PACKAGE = Path(__file__).parents[2] / "clients" / "python"
 TEAMS = {
@@ -166,6 +166,14 @@ class TestRoute:
             assert llm.explain(route["id"])["usage"]["completion_tokens"] == answer.usage_metadata["output_tokens"]
         assert len({answer.response_metadata[ROUTE]["id"] for answer in answers}) == 3
 
+    def test_of_a_stream_that_broke_off_and_went_on(self, at_machine, providers):
+        providers.fail("openai", CUT)
+        answer = total(ChatIngle(model="openai:gpt-4o", max_tokens=16, max_retries=0).stream("Hello"))
+        assert answer.response_metadata[ROUTE]["target"] == "openai:gpt-4o"
+        assert answer.content.startswith("openai")
+        continued, = answer.response_metadata["ingle_continued"]
+        assert continued["continued_from"] == "openai:gpt-4o" and continued["continued_by"].startswith("local:")
+
     def test_of_a_plan_that_asks_nobody(self, at_cloud, providers):
         llm = LLMFactory.create_llm(preferred_model="gpt-4", preferences={"acceptable_models": ["openai:*"]})
         plan = llm.plan([HumanMessage("Hello")])
@@ -225,6 +233,21 @@ class TestWishes:
         assert "authorization" not in sent[0].headers
         (provider, _, headers), = providers.take()
         assert headers["authorization"] == f"Bearer {KEYS[provider]}"
+
+    def test_ingles_own_key_is_sent(self, request, providers, tmp_path, monkeypatch):
+        (tmp_path / "keys").write_text("ik_of_the_team\n")
+        server = Served(request.config.getoption("--ingle"), "--api-key-file", tmp_path / "keys",
+                        variables=providers.environment())
+        try:
+            monkeypatch.setenv("INGLE_URL", server.url)
+            with pytest.raises(openai.AuthenticationError):
+                ChatIngle(model="openai:gpt-4", max_retries=0).invoke("Hello")
+            assert providers.take() == []
+            monkeypatch.setenv("INGLE_API_KEY", "ik_of_the_team")
+            llm = ChatIngle(model="openai:gpt-4", max_retries=0)
+            assert llm.explain(llm.invoke("Hello"))["outcome"]
+        finally:
+            server.stop()
 
     def test_local_models_answer_by_their_names(self, at_machine, providers):
         llm = ChatLocalModel(model="codellama-13b", temperature=0, max_tokens=16)
