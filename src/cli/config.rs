@@ -72,7 +72,7 @@ fn check(flags: &Flags, file: Option<&Path>) -> anyhow::Result<(Value, Vec<Probl
     let mut gather = |found: Vec<Problem>| problems.extend(found);
     let names = Names::new(settings).map_err(&mut gather).ok();
     let _ = Quality::new(settings.quality.as_deref()).map_err(&mut gather);
-    if let Err(error) = Prices::load(None, &config.home, config.budgets.local_price) {
+    if let Err(error) = Prices::load(&config.home, config.budgets.local_price) {
         gather(vec![problem("prices", error.to_string())]);
     }
     let folder = settings.teams_folder.clone();

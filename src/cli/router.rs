@@ -40,7 +40,7 @@ pub(super) fn router(config: &Config, keys: &Keys, local: LocalBackend) -> anyho
     let quality = Quality::new(settings.quality.as_deref()).map_err(told)?;
     std::fs::create_dir_all(&config.home)
         .with_context(|| format!("the folder {} cannot be made", config.home.display()))?;
-    let prices = Prices::load(None, &config.home, config.budgets.local_price)?;
+    let prices = Prices::load(&config.home, config.budgets.local_price)?;
     let money = Money::open(&config.home, limits(config, keys), Moment::now())?;
     Ok(Router::new(RouterOptions {
         providers: providers(config)?,

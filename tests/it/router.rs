@@ -43,7 +43,7 @@ fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> Router
         names: Names::new(&settings).unwrap(),
         teams: Teams::open(settings.teams_folder.clone(), &settings.teams).unwrap(),
         quality: Quality::new(settings.quality.as_deref()).unwrap(),
-        prices: Prices::load(None, home, Price::FREE).unwrap(),
+        prices: Prices::load(home, Price::FREE).unwrap(),
         money: Money::unrecorded([]),
         egress: Egress::new(false),
         offline: false,

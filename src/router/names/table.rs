@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use super::matches_glob;
 use crate::config::document::{self, Node, Problem, Reading};
@@ -30,12 +31,15 @@ struct Model {
 
 impl Table {
     pub(super) fn embedded() -> Self {
-        let mut table = Self::default();
-        // A test reads it too.
-        if let Ok(node) = Node::from_toml(EMBEDDED, "aliases.toml") {
-            table.read(&Reading::new("aliases.toml"), &node);
-        }
-        table
+        static TABLE: LazyLock<Table> = LazyLock::new(|| {
+            let mut table = Table::default();
+            // A test reads it too.
+            if let Ok(node) = Node::from_toml(EMBEDDED, "aliases.toml") {
+                table.read(&Reading::new("aliases.toml"), &node);
+            }
+            table
+        });
+        TABLE.clone()
     }
 
     /// Extends and replaces entries by those of the file at `path`.

@@ -243,7 +243,8 @@ async fn openrouter_is_told_to_keep_nothing_whatever_a_client_says() {
     let none = CallOptions::default();
     let sent = arrived_with(&provider, &server, &full(), Privacy::ZdrOnly, &none).await;
     assert_eq!(sent.body["provider"]["data_collection"], "deny");
-    let online = provider.chat("a/b:online", &hello(), permit_of(Privacy::ZdrOnly));
+    let asked = hello();
+    let online = provider.chat("a/b:online", &asked, permit_of(Privacy::ZdrOnly));
     let kind = online.await.unwrap_err().kind;
     assert_eq!(kind, BackendErrorKind::InvalidRequest { param: "model" });
     // Another's search would read the prompt.
