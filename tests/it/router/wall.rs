@@ -133,8 +133,8 @@ fn toml(case: &Case, primary: &ProviderServer, backup: &ProviderServer) -> Strin
         base_url = "{}"
         api_key = "sk-canary-primary"
         connect_timeout_ms = 1000
-        first_content_timeout_ms = 1000
-        idle_timeout_ms = 1000
+        first_content_timeout_ms = {patience_ms}
+        idle_timeout_ms = {patience_ms}
         total_timeout_ms = {total_ms}
         [providers.backup]
         dialect = "compatible"
