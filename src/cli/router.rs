@@ -6,12 +6,10 @@ use anyhow::Context;
 
 use super::app;
 use crate::backend::local::LocalBackend;
-use crate::backend::provider::{
-    self, App, Provider, ProviderHttp, ProviderOptions, Retention, Secret,
-};
+use crate::backend::provider::{App, Provider, ProviderHttp, ProviderOptions, Retention};
 use crate::config::Config;
 use crate::config::document::Problem;
-use crate::config::router::{Dialect, ProviderSettings};
+use crate::config::router::ProviderSettings;
 use crate::egress::{Egress, EgressLog};
 use crate::router::money::{Moment, Money};
 use crate::router::names::Names;
@@ -67,18 +65,9 @@ fn providers(config: &Config) -> anyhow::Result<Vec<Provider>> {
 }
 
 fn options(settings: &ProviderSettings, config: &Config) -> ProviderOptions {
-    let dialect = match settings.dialect {
-        Dialect::OpenRouter => provider::Dialect::OpenRouter,
-        Dialect::OpenAi => provider::Dialect::OpenAi,
-        Dialect::Anthropic => provider::Dialect::Anthropic,
-        Dialect::Compatible => provider::Dialect::Compatible,
-    };
     ProviderOptions {
         base_url: Some(settings.base_url.clone()),
-        key: settings
-            .api_key
-            .as_ref()
-            .map(|key| Secret::new(key.reveal())),
+        key: settings.api_key.clone(),
         app: Some(App {
             url: APP_URL.to_owned(),
             title: APP_TITLE.to_owned(),
@@ -89,7 +78,7 @@ fn options(settings: &ProviderSettings, config: &Config) -> ProviderOptions {
             Retention::AsTheAccountSays
         },
         max_new_tokens: config.router.max_tokens,
-        ..ProviderOptions::new(settings.name.clone(), dialect)
+        ..ProviderOptions::new(settings.name.clone(), settings.dialect)
     }
 }
 

@@ -218,7 +218,7 @@ impl Asker {
             .provider(self.privacy, &target.provider, settings.keeping, purpose)
             .map_err(|error| BackendError::new(BackendErrorKind::NotAllowed, error.to_string()))?;
         let call = CallOptions {
-            preferences: core.provider_preferences(candidate),
+            preferences: candidate.openrouter.clone().unwrap_or_default(),
             fallback_models: Vec::new(),
             n_hops: self.n_hops,
         };

@@ -11,12 +11,12 @@ use super::locals::Locals;
 use super::measure::Measures;
 use super::money::{Account, Moment, Money};
 use super::names::{Names, Target};
-use super::policy::{self, Breaker, Candidate, Facts, Plan, Question, Snapshot};
+use super::policy::{self, Breaker, Facts, Plan, Question, Snapshot};
 use super::prices::Prices;
 use super::quality::Quality;
 use crate::backend::ProviderFault;
 use crate::backend::local::LocalBackend;
-use crate::backend::provider::{MaxPrice, Provider, ProviderPreferences, Sort};
+use crate::backend::provider::Provider;
 use crate::config::router::RouterSettings;
 use crate::egress::{Egress, Privacy, Purpose};
 use crate::engine::predict::{Deadlines, Prediction, Shown};
@@ -156,27 +156,6 @@ impl Core {
                 .tokens_per_second
                 .map(|rate| Duration::from_secs_f64(1.0 / rate)),
             ..Facts::default()
-        }
-    }
-
-    /// What OpenRouter is told besides the request.
-    pub(super) fn provider_preferences(&self, candidate: &Candidate) -> ProviderPreferences {
-        let Some(wish) = &candidate.openrouter else {
-            return ProviderPreferences::default();
-        };
-        ProviderPreferences {
-            max_price: wish.max_price.map(|price| MaxPrice {
-                prompt: price.prompt,
-                completion: price.completion,
-            }),
-            sort: wish.sort.map(|sort| match sort {
-                policy::Sort::Price => Sort::Price,
-                policy::Sort::Throughput => Sort::Throughput,
-                policy::Sort::Latency => Sort::Latency,
-                policy::Sort::Exacto => Sort::Exacto,
-            }),
-            allow_fallbacks: Some(wish.allow_fallbacks),
-            ..ProviderPreferences::default()
         }
     }
 

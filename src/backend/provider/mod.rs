@@ -30,7 +30,8 @@ pub use crate::secret::Secret;
 pub use facts::AnswerFacts;
 pub use http::ProviderHttp;
 pub use options::{
-    App, CallOptions, Dialect, MaxPrice, ProviderOptions, ProviderPreferences, Retention, Sort,
+    App, AutoRouter, CallOptions, Dialect, MaxPrice, ProviderOptions, ProviderPreferences,
+    Retention, Sort,
 };
 pub use prices::{OfferedModel, Settled};
 

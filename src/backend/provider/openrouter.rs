@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::options::{MaxPrice, ProviderPreferences, Retention};
+use super::options::{AutoRouter, MaxPrice, ProviderPreferences, Retention};
 use crate::egress::Privacy;
 
 /// The `provider` object of a request.
@@ -65,6 +65,28 @@ pub(super) fn provider_object(
         object.insert("zdr".to_owned(), json!(true));
     }
     Ok(Value::Object(object))
+}
+
+/// The client's plugins, and what its choosing model may choose from. What the client says of that itself goes no further
+/// than what it may.
+pub(super) fn with_auto_router(asked: Vec<Value>, auto: &AutoRouter) -> Value {
+    const ID: &str = "auto-router";
+    let (own, mut plugins): (Vec<Value>, Vec<Value>) =
+        asked.into_iter().partition(|plugin| plugin["id"] == ID);
+    let mut plugin = match own.into_iter().next() {
+        Some(Value::Object(plugin)) => plugin,
+        _ => Map::from_iter([("id".to_owned(), json!(ID))]),
+    };
+    if !auto.allowed_models.is_empty() {
+        plugin.insert("allowed_models".to_owned(), json!(auto.allowed_models));
+    }
+    if let (Some(tier), false) = (auto.cost_tier, plugin.contains_key("cost_tier")) {
+        plugin.insert("cost_tier".to_owned(), json!(tier));
+    }
+    if plugin.len() > 1 {
+        plugins.push(Value::Object(plugin));
+    }
+    Value::Array(plugins)
 }
 
 /// The texts of a list; a text alone is a list of one.
@@ -142,6 +164,7 @@ mod tests {
             order: vec!["x".to_owned()],
             only: vec!["a".to_owned(), "b".to_owned()],
             ignore: vec!["c".to_owned()],
+            auto: None,
         };
         let asked = json!({"max_price": {"prompt": "0.5", "completion": 9, "image": 1}, "sort": "latency",
             "allow_fallbacks": true, "only": ["b", "z"], "ignore": "d", "quantizations": ["fp8"]});
@@ -161,5 +184,23 @@ mod tests {
         assert!(error.contains("a, b"), "{error}");
         let error = made(&json!(5), &ours, Privacy::Any).unwrap_err();
         assert!(error.contains("not 5"), "{error}");
+    }
+
+    #[test]
+    fn a_model_that_chooses_is_told_from_what() {
+        let auto = AutoRouter {
+            allowed_models: vec!["openai/gpt-4*".to_owned()],
+            cost_tier: Some("high"),
+        };
+        let told =
+            json!({"id": "auto-router", "allowed_models": ["openai/gpt-4*"], "cost_tier": "high"});
+        assert_eq!(with_auto_router(Vec::new(), &auto), json!([told]));
+        // The client's own list goes no further than ours; how dear it may be is its own business.
+        let web = json!({"id": "web"});
+        let asked = json!({"id": "auto-router", "allowed_models": ["*"], "cost_tier": "low"});
+        let both = json!([web, {"id": "auto-router", "allowed_models": ["openai/gpt-4*"], "cost_tier": "low"}]);
+        assert_eq!(with_auto_router(vec![asked, web.clone()], &auto), both);
+        let free = AutoRouter::default();
+        assert_eq!(with_auto_router(vec![web.clone()], &free), json!([web]));
     }
 }

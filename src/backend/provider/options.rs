@@ -1,37 +1,10 @@
 //! How a provider is reached, and what it is asked for besides the answer.
 
+use serde::Serialize;
+
+pub use crate::config::router::Dialect;
 use crate::money::MicroUsd;
 use crate::secret::Secret;
-
-/// Which words a provider understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// OpenAI itself.
-    OpenAi,
-    /// OpenRouter: OpenAI's words and some of its own.
-    OpenRouter,
-    /// Anthropic's messages.
-    Anthropic,
-    /// Whatever else speaks OpenAI's words: another Ingle, vLLM, llama-server.
-    Compatible,
-}
-
-impl Dialect {
-    /// Where it is found, where nothing else is said.
-    pub fn base_url(self) -> Option<&'static str> {
-        match self {
-            Self::OpenAi => Some("https://api.openai.com/v1"),
-            Self::OpenRouter => Some("https://openrouter.ai/api/v1"),
-            Self::Anthropic => Some("https://api.anthropic.com"),
-            Self::Compatible => None,
-        }
-    }
-
-    /// Whether it can be told to keep nothing and refuses where it would.
-    pub fn keeps_nothing_on_request(self) -> bool {
-        self == Self::OpenRouter
-    }
-}
 
 /// A provider as the configuration has it.
 #[derive(Clone, Debug)]
@@ -90,7 +63,7 @@ pub enum Retention {
 }
 
 /// Which of OpenRouter's own providers may answer, and which are tried first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProviderPreferences {
     /// No dearer than this.
     pub max_price: Option<MaxPrice>,
@@ -106,19 +79,38 @@ pub struct ProviderPreferences {
     pub only: Vec<String>,
     /// Not these.
     pub ignore: Vec<String>,
+    /// Of `openrouter/auto`: what it may choose from.
+    pub auto: Option<AutoRouter>,
+}
+
+/// What `openrouter/auto` may choose from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AutoRouter {
+    /// Globs of models; empty: all.
+    pub allowed_models: Vec<String>,
+    /// How dear they may be, in OpenRouter's word.
+    pub cost_tier: Option<&'static str>,
 }
 
 /// The highest prices. Units: money per million tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MaxPrice {
     /// Of a million tokens of the prompt.
+    #[serde(serialize_with = "dollars")]
     pub prompt: MicroUsd,
     /// Of a million tokens of the answer.
+    #[serde(serialize_with = "dollars")]
     pub completion: MicroUsd,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn dollars<S: serde::Serializer>(amount: &MicroUsd, to: S) -> Result<S::Ok, S::Error> {
+    amount.to_usd().serialize(to)
+}
+
 /// By what OpenRouter orders its own providers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "OpenRouter's own words")]
 pub enum Sort {
     Price,

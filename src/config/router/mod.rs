@@ -19,7 +19,7 @@ use crate::egress::Privacy;
 
 pub use chain::ChainLink;
 pub use preferences::Preferences;
-pub use providers::{ApiKey, Dialect, LOCAL, LOCAL_REMOTE, ProviderSettings, ProviderTimeouts};
+pub use providers::{Dialect, LOCAL, LOCAL_REMOTE, ProviderSettings, ProviderTimeouts};
 pub use read::{KEYS, Variables, read};
 
 /// Which of the variables mean something here.

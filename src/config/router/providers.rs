@@ -1,7 +1,6 @@
 //! The providers: whose API they speak, where they are, with which key, and what they do with what they are told.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use super::address;
 use super::read::Variables;
 use crate::config::document::{Table, nearest, read_bounded};
 use crate::egress::Keeping;
+use crate::secret::Secret;
 
 /// What the engine of this process is called in names.
 pub const LOCAL: &str = "local";
@@ -20,8 +20,7 @@ pub const LOCAL_REMOTE: &str = "local-remote";
 const MAX_KEY_BYTES: u64 = 4096;
 
 /// Whose words a provider understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// OpenRouter's: OpenAI's with more.
     OpenRouter,
@@ -46,8 +45,8 @@ impl Dialect {
         }
     }
 
-    /// Where it is spoken unless the configuration says otherwise.
-    fn home(self) -> Option<&'static str> {
+    /// Where it is found, where nothing else is said.
+    pub fn base_url(self) -> Option<&'static str> {
         match self {
             Self::OpenRouter => Some("https://openrouter.ai/api/v1"),
             Self::OpenAi => Some("https://api.openai.com/v1"),
@@ -74,38 +73,6 @@ impl FromStr for Dialect {
     }
 }
 
-/// A key of a provider. Nothing shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// Takes a text that can be sent as a key.
-    ///
-    /// # Errors
-    /// One clause, without the text.
-    pub fn new(text: &str) -> Result<Self, String> {
-        let key = text.trim();
-        if key.is_empty() {
-            return Err("the key is empty".to_owned());
-        }
-        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("the key has a character that no key has, such as a space".to_owned());
-        }
-        Ok(Self(key.to_owned()))
-    }
-
-    /// The key itself, to send it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(…)")
-    }
-}
-
 /// A provider that can be asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProviderSettings {
@@ -116,7 +83,7 @@ pub struct ProviderSettings {
     /// Its address without the path of a request; no slash at the end.
     pub base_url: String,
     /// Its key; absent where it asks for none.
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Secret>,
     /// Globs of the models that it serves, so that they need no name before the colon.
     pub models: Vec<String>,
     /// What it does with what it is told.
@@ -216,14 +183,12 @@ fn one(
     let mut base_url = table.and_then(|table| address_of_file(table, "base_url"));
     if own.is_some() {
         let variable = |end: &str| format!("{}_{end}", name.to_uppercase());
-        api_key = variables
-            .read(&variable("API_KEY"), ApiKey::new)
-            .or(api_key);
+        api_key = variables.read(&variable("API_KEY"), key).or(api_key);
         base_url = variables
             .read(&variable("BASE_URL"), address::base)
             .or(base_url);
     }
-    let Some(base_url) = base_url.or_else(|| dialect.home().map(str::to_owned)) else {
+    let Some(base_url) = base_url.or_else(|| dialect.base_url().map(str::to_owned)) else {
         if let Some(table) = table.filter(|table| !table.has("base_url")) {
             table.refuse_it("its base_url is missing: that is the provider's address");
         }
@@ -282,8 +247,22 @@ fn address_of_file(table: &Table<'_>, key: &str) -> Option<String> {
     }
 }
 
+/// A text that can be sent as a key.
+///
+/// Errors: one clause, without the text.
+fn key(text: &str) -> Result<Secret, String> {
+    let key = text.trim();
+    if key.is_empty() {
+        return Err("the key is empty".to_owned());
+    }
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("the key has a character that no key has, such as a space".to_owned());
+    }
+    Ok(Secret::new(key))
+}
+
 /// `api_key`, or what stands in `api_key_file`.
-fn key_of_file(table: &Table<'_>) -> Option<ApiKey> {
+fn key_of_file(table: &Table<'_>) -> Option<Secret> {
     let (name, text) = match (table.text("api_key"), table.text("api_key_file")) {
         (Some(_), Some(_)) => {
             table.refuse("api_key_file", "there is an api_key too: one is enough");
@@ -293,7 +272,7 @@ fn key_of_file(table: &Table<'_>) -> Option<ApiKey> {
         (None, Some(path)) => ("api_key_file", read_key(path)),
         (None, None) => return None,
     };
-    match text.and_then(|text| ApiKey::new(&text)) {
+    match text.and_then(|text| key(&text)) {
         Ok(key) => Some(key),
         Err(problem) => {
             table.refuse(name, problem);

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::backend::provider::ProviderPreferences;
 use crate::config::router::Strategy;
 use crate::money::MicroUsd;
 use crate::router::names::Target;
 
-pub use openrouter::{AutoRouter, MaxPrice, OpenRouterWish, Sort};
 pub use question::{Needs, Question};
 pub use reason::{Exclusion, Reason, Why};
 pub use snapshot::{Breaker, Facts, FactsOf, LocalModel, LocalState, Snapshot};
@@ -93,7 +93,7 @@ pub struct Candidate {
     /// Its score.
     pub quality: Option<f64>,
     /// What OpenRouter is to be told.
-    pub openrouter: Option<OpenRouterWish>,
+    pub openrouter: Option<ProviderPreferences>,
     /// Why it may not answer.
     pub excluded: Option<Exclusion>,
 }

@@ -1,10 +1,8 @@
 //! What OpenRouter is told: it has providers of its own to choose from, by its own fields.
 
-use serde::Serialize;
-
 use super::question::Asked;
+use crate::backend::provider::{AutoRouter, MaxPrice, ProviderPreferences, Sort};
 use crate::config::router::Strategy;
-use crate::egress::Privacy;
 use crate::money::MicroUsd;
 use crate::router::names::Pattern;
 use crate::router::prices::Price;
@@ -13,59 +11,6 @@ use crate::router::prices::Price;
 const SHORT_ANSWER: u32 = 128;
 /// The score from which on `auto` is told to choose among the dearer models.
 const HIGH_QUALITY: f64 = 0.8;
-
-/// What OpenRouter is told about one request, in its `provider` object and its plugins.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct OpenRouterWish {
-    /// No dearer than this: what is dearer is passed over.
-    pub max_price: Option<MaxPrice>,
-    /// By what its providers are ordered.
-    pub sort: Option<Sort>,
-    /// Whether its other providers may answer where the first does not.
-    pub allow_fallbacks: bool,
-    /// Whether a provider must understand every field of the request.
-    pub require_parameters: bool,
-    /// Whether only providers may answer that keep nothing.
-    pub zdr: bool,
-    /// Of `openrouter/auto`: what it may choose from.
-    pub auto: Option<AutoRouter>,
-}
-
-/// The highest prices. Units: micro-dollars for a million tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct MaxPrice {
-    /// Of the prompt.
-    #[serde(serialize_with = "dollars")]
-    pub prompt: MicroUsd,
-    /// Of the answer.
-    #[serde(serialize_with = "dollars")]
-    pub completion: MicroUsd,
-}
-
-/// By what OpenRouter orders its providers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "OpenRouter's own words")]
-pub enum Sort {
-    Price,
-    Throughput,
-    Latency,
-    Exacto,
-}
-
-/// What `openrouter/auto` may choose from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AutoRouter {
-    /// Globs of models; empty: all.
-    pub allowed_models: Vec<String>,
-    /// How dear they may be, in OpenRouter's word.
-    pub cost_tier: Option<&'static str>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn dollars<S: serde::Serializer>(amount: &MicroUsd, to: S) -> Result<S::Ok, S::Error> {
-    amount.to_usd().serialize(to)
-}
 
 /// Dollars for a token as whole micro-dollars for a million, rounded down: a cap is a cap.
 pub(super) fn per_million(per_token: f64) -> MicroUsd {
@@ -112,10 +57,9 @@ pub(super) fn wish(
     is_auto: bool,
     bound: Option<Price>,
     expected_tokens: u32,
-) -> OpenRouterWish {
+) -> ProviderPreferences {
     let preferences = &asked.preferences;
-    let settings = asked.snapshot.settings;
-    let provider = settings.providers.get("openrouter");
+    let needs = asked.question.needs;
     let threshold = preferences.quality_threshold;
     let wants_best = asked.strategy == Strategy::QualityFirst || threshold.is_some();
     let fast = if expected_tokens <= SHORT_ANSWER {
@@ -143,12 +87,12 @@ pub(super) fn wish(
     });
     let tier = threshold.is_some_and(|threshold| threshold >= HIGH_QUALITY)
         || asked.strategy == Strategy::QualityFirst;
-    OpenRouterWish {
+    ProviderPreferences {
         max_price: max_price.or(bound),
         sort,
-        allow_fallbacks: asked.fallback,
-        require_parameters: asked.question.needs.tools || asked.question.needs.json,
-        zdr: provider.is_none_or(|provider| provider.zdr) || asked.privacy >= Privacy::ZdrOnly,
+        allow_fallbacks: (!asked.fallback).then_some(false),
+        // What a provider does not understand it would drop in silence.
+        require_parameters: (needs.tools || needs.json).then_some(true),
         auto: is_auto.then(|| AutoRouter {
             allowed_models: asked
                 .acceptable
@@ -157,5 +101,6 @@ pub(super) fn wish(
                 .unwrap_or_default(),
             cost_tier: tier.then_some("high"),
         }),
+        ..ProviderPreferences::default()
     }
 }

@@ -1,6 +1,7 @@
 //! The three teams that every router before this one was shown with.
 
 use super::*;
+use crate::backend::provider::Sort;
 use crate::config::router::Strategy;
 
 /// A box with three models and three providers, at prices of their day.
