@@ -11,6 +11,7 @@ use crate::config::document::Problem;
 use crate::config::router::{LOCAL, RouterSettings, Strategy};
 use crate::config::{self, Config, Error, Flags};
 use crate::router::names::{Name, Names};
+use crate::router::prices::{Price, Prices};
 use crate::router::quality::Quality;
 use crate::router::teams::Teams;
 
@@ -71,6 +72,9 @@ fn check(flags: &Flags, file: Option<&Path>) -> anyhow::Result<(Value, Vec<Probl
     let mut gather = |found: Vec<Problem>| problems.extend(found);
     let names = Names::new(settings).map_err(&mut gather).ok();
     let _ = Quality::new(settings.quality.as_deref()).map_err(&mut gather);
+    if let Err(error) = Prices::load(&config.home, Price::FREE) {
+        gather(vec![problem("prices", error.to_string())]);
+    }
     let folder = settings.teams_folder.clone();
     let teams = Teams::open(folder, &settings.teams)
         .map_err(&mut gather)

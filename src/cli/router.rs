@@ -1,6 +1,7 @@
 //! The router, put together from a configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -22,11 +23,18 @@ use crate::router::{Router, RouterOptions};
 const APP_URL: &str = "https://ingle.example";
 const APP_TITLE: &str = "Ingle";
 
+/// How often the folder of teams is looked at.
+const TEAMS_EVERY: Duration = Duration::from_secs(2);
+
 /// Puts a router in front of `local`.
 pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Router> {
     let settings = config.router.clone();
     let names = Names::new(&settings).map_err(told)?;
     let teams = Teams::open(settings.teams_folder.clone(), &settings.teams).map_err(told)?;
+    // Whoever changes a team's file need not start anew.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(teams.clone().keep_fresh(TEAMS_EVERY));
+    }
     let quality = Quality::new(settings.quality.as_deref()).map_err(told)?;
     std::fs::create_dir_all(&config.home)
         .with_context(|| format!("the folder {} cannot be made", config.home.display()))?;
@@ -83,6 +91,7 @@ fn options(settings: &ProviderSettings, config: &Config) -> ProviderOptions {
 }
 
 /// All that is wrong, as one error.
+#[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]
 fn told(problems: Vec<Problem>) -> anyhow::Error {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     anyhow::anyhow!(problems.join("\n"))

@@ -131,6 +131,7 @@ impl Asker {
             prompt_tokens: most,
             prompt_tokens_guess: guess,
             max_tokens: max_tokens.unwrap_or(self.core.settings.max_tokens),
+            price: candidate.price,
         };
         let asked = (&candidate.target, why.name());
         let mut attempt = Attempt::hold(&self.core, &self.record, asked, bounds).await?;

@@ -60,7 +60,7 @@ impl Attempt {
         bounds: Bounds<'_>,
     ) -> Result<Self, BackendError> {
         let number = record.asked(&target.to_string(), why);
-        let price = core.prices.of(&target.provider, &target.model);
+        let price = bounds.price;
         let worst = price.map_or(MicroUsd::ZERO, |price| {
             price.worst(bounds.prompt_tokens, bounds.max_tokens)
         });
@@ -287,6 +287,8 @@ pub(super) struct Bounds<'a> {
     /// Tokens of the prompt, about.
     pub(super) prompt_tokens_guess: u32,
     pub(super) max_tokens: u32,
+    /// What it costs.
+    pub(super) price: Option<Price>,
 }
 
 /// Whether a provider that fails so bills nothing.

@@ -3,8 +3,38 @@
 
 use serde_json::{Map, Value, json};
 
-use super::options::{AutoRouter, MaxPrice, ProviderPreferences, Retention};
+use super::options::{
+    AutoRouter, CallOptions, MaxPrice, ProviderOptions, ProviderPreferences, Retention,
+};
 use crate::egress::Privacy;
+
+/// The model that chooses another.
+const AUTO: &str = "openrouter/auto";
+
+/// Adds what OpenRouter alone understands to the body of a request for `model`. `asked` is the client's own `provider`.
+///
+/// Errors: what is wrong with that.
+pub(super) fn add_own_words(
+    body: &mut Map<String, Value>,
+    (options, call): (&ProviderOptions, &CallOptions),
+    model: &str,
+    asked: Option<&Value>,
+    privacy: Privacy,
+) -> Result<(), String> {
+    let preferences = [&call.preferences, &options.preferences];
+    let provider = provider_object(asked, preferences, options.retention, privacy)?;
+    body.insert("provider".to_owned(), provider);
+    if let Some(auto) = call.preferences.auto.as_ref().filter(|_| model == AUTO) {
+        let asked = body.get("plugins").and_then(Value::as_array).cloned();
+        let plugins = with_auto_router(asked.unwrap_or_default(), auto);
+        body.insert("plugins".to_owned(), plugins);
+    }
+    if !call.fallback_models.is_empty() {
+        let models = [&[model.to_owned()], &*call.fallback_models].concat();
+        body.insert("models".to_owned(), json!(models));
+    }
+    Ok(())
+}
 
 /// The `provider` object of a request.
 ///
@@ -69,7 +99,7 @@ pub(super) fn provider_object(
 
 /// The client's plugins, and what its choosing model may choose from. What the client says of that itself goes no further
 /// than what it may.
-pub(super) fn with_auto_router(asked: Vec<Value>, auto: &AutoRouter) -> Value {
+fn with_auto_router(asked: Vec<Value>, auto: &AutoRouter) -> Value {
     const ID: &str = "auto-router";
     let (own, mut plugins): (Vec<Value>, Vec<Value>) =
         asked.into_iter().partition(|plugin| plugin["id"] == ID);

@@ -72,8 +72,6 @@ pub struct RouterSettings {
     pub hedge_budget: f64,
     /// Tokens of an answer at most where a provider is asked and the request says nothing.
     pub max_tokens: u32,
-    /// A file of prices that extends and replaces the built-in one.
-    pub prices: Option<PathBuf>,
     /// A file of quality scores that extends and replaces the built-in one.
     pub quality: Option<PathBuf>,
     /// A file of model names that extends and replaces the built-in one.
@@ -100,7 +98,6 @@ impl Default for RouterSettings {
             teams: Vec::new(),
             hedge_budget: 0.05,
             max_tokens: 4096,
-            prices: None,
             quality: None,
             names: None,
             providers: BTreeMap::new(),

@@ -12,7 +12,7 @@ use crate::config::document::{Node, Problem, Reading, Table, Value};
 use crate::egress::Keeping;
 
 /// The keys of the `[router]` table.
-pub const KEYS: [&str; 18] = [
+pub const KEYS: [&str; 17] = [
     "strategy",
     "fallback",
     "privacy",
@@ -28,7 +28,6 @@ pub const KEYS: [&str; 18] = [
     "teams",
     "hedge_budget",
     "max_tokens",
-    "prices",
     "quality",
     "names",
 ];
@@ -159,7 +158,6 @@ fn read_lists(table: &Table<'_>, settings: &mut RouterSettings) {
     settings.local_hosts = table.texts("local_hosts").unwrap_or_default();
     settings.teams_folder = path("teams_folder");
     settings.teams = table.texts("teams").unwrap_or_default();
-    settings.prices = path("prices");
     settings.quality = path("quality");
     settings.names = path("names");
 }

@@ -20,6 +20,7 @@ use crate::backend::provider::ProviderPreferences;
 use crate::config::router::Strategy;
 use crate::money::MicroUsd;
 use crate::router::names::Target;
+use crate::router::prices::Price;
 
 pub use question::{Needs, Question};
 pub use reason::{Exclusion, Reason, Why};
@@ -84,6 +85,9 @@ pub struct Candidate {
     /// Time to its end.
     #[serde(rename = "predicted_total_ms", serialize_with = "whole_millis")]
     pub predicted_total: Option<Duration>,
+    /// What it was judged by: its price, or at OpenRouter, where nobody knows one, a cap that holds there.
+    #[serde(skip)]
+    pub price: Option<Price>,
     /// What it is likely to cost; absent where nobody knows.
     #[serde(rename = "predicted_cost_usd", serialize_with = "dollars")]
     pub predicted_cost: Option<MicroUsd>,

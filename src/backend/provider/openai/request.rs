@@ -2,15 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::backend::provider::openrouter::{provider_object, with_auto_router};
+use crate::backend::provider::openrouter::add_own_words;
 use crate::backend::provider::options::{CallOptions, Dialect, ProviderOptions};
 use crate::chat::{
     ChatRequest, ContentPart, Image, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice,
 };
 use crate::egress::Privacy;
-
-/// OpenRouter's model that chooses another.
-const AUTO: &str = "openrouter/auto";
 
 /// Fields that a prompt is stored by, or goes to a third party by: nothing of a request that may not be kept.
 const LEAVES_TRACES: &[&str] = &["plugins", "prompt_cache_retention", "store"];
@@ -79,22 +76,9 @@ pub(in crate::backend::provider) fn body(
         None => {}
     }
     if dialect == Dialect::OpenRouter {
-        let preferences = [&call.preferences, &options.preferences];
         let asked = request.extra.get("provider");
-        let provider = provider_object(asked, preferences, options.retention, privacy);
-        put(
-            "provider",
-            provider.map_err(|message| ("provider", message))?,
-        );
-        if let Some(auto) = call.preferences.auto.as_ref().filter(|_| model == AUTO) {
-            let asked = body.get("plugins").and_then(Value::as_array).cloned();
-            let plugins = with_auto_router(asked.unwrap_or_default(), auto);
-            body.insert("plugins".to_owned(), plugins);
-        }
-        if !call.fallback_models.is_empty() {
-            let models = [&[model.to_owned()], &*call.fallback_models].concat();
-            body.insert("models".to_owned(), json!(models));
-        }
+        add_own_words(&mut body, (options, call), model, asked, privacy)
+            .map_err(|message| ("provider", message))?;
     }
     Ok(Value::Object(body))
 }

@@ -81,7 +81,8 @@ fn openrouter_is_held_to_the_cap_where_nobody_knows_a_price() {
         (price.prompt.to_usd(), price.completion.to_usd()),
         (100.0, 100.0)
     );
-    // 400 + 4096 tokens at the cap.
+    // What is held is what the cap allows: 400 + 4096 tokens at it.
+    assert_eq!(candidate.price.unwrap().worst(400, 4096), MicroUsd(449_600));
     assert_eq!(candidate.worst_cost, Some(MicroUsd(449_600)));
     let question = Question {
         preferences: max_cost(0.01),
