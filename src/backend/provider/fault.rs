@@ -386,3 +386,6 @@ fn is_of_key(word: &str, key: Option<&str>) -> bool {
     });
     looks || holds
 }
+
+#[cfg(test)]
+mod tests;

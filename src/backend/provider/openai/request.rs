@@ -12,6 +12,9 @@ use crate::egress::Privacy;
 /// Fields that a prompt is stored by, or goes to a third party by: nothing of a request that may not be kept.
 const LEAVES_TRACES: &[&str] = &["plugins", "prompt_cache_retention", "store"];
 
+/// The end of a model's name by which OpenRouter asks a third party about the prompt.
+const SEARCHES: &str = ":online";
+
 /// The body of a request for a stream.
 ///
 /// Errors: the field that cannot be said, and why.
@@ -23,6 +26,7 @@ pub(in crate::backend::provider) fn body(
     call: &CallOptions,
 ) -> Result<Value, (&'static str, String)> {
     let dialect = options.dialect;
+    refuse_search(dialect, model, privacy)?;
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| {
         body.insert(name.to_owned(), value);
@@ -89,6 +93,21 @@ pub(in crate::backend::provider) fn body(
         }
     }
     Ok(Value::Object(body))
+}
+
+/// Errors: the model's name asks a third party about a prompt that may not be kept.
+fn refuse_search(
+    dialect: Dialect,
+    model: &str,
+    privacy: Privacy,
+) -> Result<(), (&'static str, String)> {
+    let searches = dialect == Dialect::OpenRouter && model.ends_with(SEARCHES);
+    if searches && privacy != Privacy::Any {
+        let message =
+            format!("{model} searches the web with the prompt, and a {privacy} request may not");
+        return Err(("model", message));
+    }
+    Ok(())
 }
 
 /// What a request asks for that is not said to this provider.
