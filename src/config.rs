@@ -1,6 +1,7 @@
 //! F0: the configuration: flag over `INGLE_…` variable over `ingle.toml` over default, read once and
 //! checked.
 
+pub mod budgets;
 pub mod document;
 pub mod router;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::keep_alive::KeepAlive;
 use crate::telemetry::LogFormat;
+use budgets::BudgetSettings;
 use document::{Node, Problem, Reading, Value, nearest};
 use router::RouterSettings;
 
@@ -93,6 +95,9 @@ pub struct Config {
     /// Who answers: the tables `router` and `providers`.
     #[serde(skip)]
     pub router: RouterSettings,
+    /// What may be used: the tables `budget` and `local_price`.
+    #[serde(skip)]
+    pub budgets: BudgetSettings,
 }
 
 /// In what form keys and values are kept.
@@ -199,7 +204,12 @@ const KEYS: &[&str] = &[
 ];
 
 /// The tables of the file, each read by its own reader.
-const TABLES: &[&str] = &["router", "providers"];
+const TABLES: &[&str] = &[
+    "router",
+    "providers",
+    budgets::TABLES[0],
+    budgets::TABLES[1],
+];
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -272,11 +282,17 @@ impl Config {
             listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
             router::Variables::new(&variable),
         );
-        let mut config = match (config, router) {
-            (Ok(config), Ok(router)) if problems.is_empty() => Self { router, ..config },
-            (config, router) => {
+        let budgets = budgets::read(&document, &file);
+        let mut config = match (config, router, budgets) {
+            (Ok(config), Ok(router), Ok(budgets)) if problems.is_empty() => Self {
+                router,
+                budgets,
+                ..config
+            },
+            (config, router, budgets) => {
                 problems.extend(config.err().map(|error| setting(&error, &file)));
                 problems.extend(router.err().unwrap_or_default());
+                problems.extend(budgets.err().unwrap_or_default());
                 return Err(Error::Settings(problems));
             }
         };

@@ -22,17 +22,10 @@ impl MicroUsd {
     /// Nothing.
     pub const ZERO: Self = Self(0);
 
-    /// The smallest amount that is no less than `usd`; none for what is no amount: less than nothing, endless, or
-    /// more than can be counted.
+    /// The smallest amount that is no less than `usd`, taken as the shortest decimal number that reads as it; none for what
+    /// is no amount: less than nothing, endless, or more than can be counted.
     pub fn at_least(usd: f64) -> Option<Self> {
-        let micro = (usd * PER_USD as f64).ceil();
-        let fits = usd >= 0.0 && micro < 9e18;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the bounds were just checked"
-        )]
-        fits.then_some(Self(micro as u64))
+        decimal(&usd.to_string(), 6).map(Self)
     }
 
     /// Dollars, for showing.
@@ -51,6 +44,37 @@ impl MicroUsd {
     }
 }
 
+/// Reads decimal digits as they stand, for no float can hold them; moves their point `places` to the right and rounds up.
+/// None for what is no number from 0 on that can be counted.
+pub fn decimal(text: &str, places: u32) -> Option<u64> {
+    /// Digits of the greatest number that can be counted.
+    const DIGITS_MOST: usize = 20;
+    let number = text.trim();
+    let (number, exponent) = match number.split_once(['e', 'E']) {
+        Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
+        None => (number, 0),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let point = i64::try_from(whole.len()).ok()? + i64::from(exponent) + i64::from(places);
+    let point = usize::try_from(point.max(0)).ok()?;
+    let cut = point.min(digits.len());
+    let is_rounded = digits.bytes().skip(cut).any(|digit| digit != b'0');
+    let kept = digits.get(..cut)?.trim_start_matches('0');
+    let n_zeros = point - cut;
+    if kept.is_empty() {
+        return Some(u64::from(is_rounded));
+    }
+    if kept.len() + n_zeros > DIGITS_MOST {
+        return None;
+    }
+    let value: u64 = format!("{kept}{}", "0".repeat(n_zeros)).parse().ok()?;
+    value.checked_add(u64::from(is_rounded))
+}
+
 impl fmt::Display for MicroUsd {
     /// As `$0.000125`: at least two digits, and no more than are needed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,9 +90,8 @@ impl FromStr for MicroUsd {
     type Err = NoAmount;
 
     fn from_str(text: &str) -> Result<Self, NoAmount> {
-        let number = text.trim().trim_start_matches('$').parse::<f64>();
-        let amount = number.ok().and_then(Self::at_least);
-        amount.ok_or_else(|| NoAmount {
+        let number = text.trim().trim_start_matches('$');
+        decimal(number, 6).map(Self).ok_or_else(|| NoAmount {
             text: text.to_owned(),
         })
     }
@@ -83,6 +106,7 @@ mod tests {
         for (usd, micro, shown) in [
             (0.0, 0, "$0.00"),
             (0.000_000_1, 1, "$0.000001"),
+            (0.07, 70_000, "$0.07"),
             (0.25, 250_000, "$0.25"),
             (1.000_5, 1_000_500, "$1.0005"),
             (1234.5, 1_234_500_000, "$1234.50"),
@@ -90,7 +114,7 @@ mod tests {
             let amount = MicroUsd::at_least(usd).unwrap();
             assert_eq!((amount.0, &*amount.to_string()), (micro, shown));
         }
-        for usd in [-0.1, f64::NAN, f64::INFINITY, 1e19] {
+        for usd in [-0.1, f64::NAN, f64::INFINITY, 1e19, 1e300] {
             assert_eq!(MicroUsd::at_least(usd), None, "{usd}");
         }
     }

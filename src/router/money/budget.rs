@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::limit::{Account, Amounts, Cap, Limit, Limits, Measure, Scope};
+use super::limit::{Account, Amounts, Cap, Limits};
 use super::over::{Left, OverLimit, Remaining};
-use super::window::{Moment, Per};
+use super::window::Moment;
+use crate::limit::{Limit, Measure, Per, Scope};
 
 /// Windows that are remembered of one limit: a clock that jumps back by less finds what was used there before.
 const MINUTES_KEPT: usize = 90;

@@ -1,37 +1,10 @@
-//! What may be used: limits for whom, of what, in which window.
+//! Amounts, whose they are, and the limits that hold for one.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use super::window::Per;
 use crate::caller::{KeyId, TeamId};
+use crate::limit::{Limit, Measure, Per, Scope, Whom};
 use crate::money::MicroUsd;
-
-/// What is limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Measure {
-    /// Requests.
-    Requests,
-    /// Tokens of prompts and answers.
-    Tokens,
-    /// Micro-dollars.
-    Money,
-}
-
-impl Measure {
-    /// All.
-    pub const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Money];
-
-    /// So many of it, as people say it.
-    pub(super) fn shown(self, amount: u64) -> String {
-        match self {
-            Self::Requests if amount == 1 => "1 request".to_owned(),
-            Self::Requests => format!("{amount} requests"),
-            Self::Tokens => format!("{amount} tokens"),
-            Self::Money => MicroUsd(amount).to_string(),
-        }
-    }
-}
 
 /// An amount of everything that can be limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,27 +48,6 @@ impl Amounts {
     }
 }
 
-/// One that uses something.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// All together.
-    Everybody,
-    /// All keys of a team together.
-    Team(TeamId),
-    /// One key.
-    Key(KeyId),
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Everybody => f.write_str("this server"),
-            Self::Team(team) => write!(f, "team {team}"),
-            Self::Key(key) => write!(f, "key {key}"),
-        }
-    }
-}
-
 /// Whose request it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Account {
@@ -112,30 +64,6 @@ impl Account {
         let key = self.key.clone().map(Scope::Key);
         [Some(Scope::Everybody), team, key].into_iter().flatten()
     }
-}
-
-/// For whom a limit is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Whom {
-    /// One.
-    One(Scope),
-    /// Each team for itself that has no limit of its own for the same measure and window.
-    EachTeam,
-    /// Each key for itself that has no limit of its own for the same measure and window.
-    EachKey,
-}
-
-/// So much and no more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Limit {
-    /// For whom.
-    pub whom: Whom,
-    /// In which window.
-    pub per: Per,
-    /// Of what.
-    pub measure: Measure,
-    /// How much.
-    pub most: u64,
 }
 
 /// A limit of one.

@@ -19,9 +19,11 @@ use tokio::sync::oneshot;
 pub use budget::Budgets;
 pub use hold::{Hold, Settled};
 pub use ledger::{FILE_NAME, LedgerError};
-pub use limit::{Account, Amounts, Limit, Measure, Scope, Whom};
+pub use limit::{Account, Amounts};
 pub use over::{Left, OverLimit, Remaining};
-pub use window::{Moment, Per};
+pub use window::Moment;
+
+pub use crate::limit::{Limit, Measure, Per, Scope, Whom};
 
 use crate::chat::Usage;
 use crate::money::MicroUsd;

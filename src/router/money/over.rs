@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::limit::{Measure, Scope};
-use super::window::{Moment, Per};
+use super::window::Moment;
+use crate::limit::{Measure, Per, Scope};
 
 /// A limit, and what of it is used: spent or held.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Datelike, Months, NaiveDate, SecondsFormat, Utc};
 
+use crate::limit::Per;
+
 const MINUTE: i64 = 60_000;
 pub(super) const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
@@ -82,30 +84,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// How long a limit holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Per {
-    /// From one full minute to the next.
-    Minute,
-    /// From midnight to midnight, in UTC.
-    Day,
-    /// From the first of a month to the first of the next, in UTC.
-    Month,
-}
-
 impl Per {
-    /// All, from the shortest on.
-    pub const ALL: [Self; 3] = [Self::Minute, Self::Day, Self::Month];
-
-    /// Its name in configurations and sentences.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Day => "day",
-            Self::Month => "month",
-        }
-    }
-
     /// When the window began that `now` lies in.
     pub fn start(self, now: Moment) -> Moment {
         match self {
@@ -131,12 +110,6 @@ impl Per {
                 Moment(next.map_or(LAST, |next| next.timestamp_millis()))
             }
         }
-    }
-}
-
-impl fmt::Display for Per {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -1,15 +1,15 @@
 //! What models cost, and how long prompts and answers may be: a table in the program, a file over it, and over both
 //! what providers themselves say. A model nobody prices has no price, which is not the same as free.
 
-mod price;
 mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use price::{Long, NoPrice, Price, Rate, Tokens};
 pub use table::TableError;
+
+pub use crate::price::{Long, NoPrice, Price, Rate, Tokens};
 
 use crate::chat::Usage;
 use crate::money::MicroUsd;
@@ -75,19 +75,22 @@ struct Inner {
 }
 
 impl Prices {
-    /// The program's table, and `prices.toml` of the folder `home` where there is one; local work costs `local`.
+    /// The program's table, and over it the one of `file`, else `prices.toml` of the folder `home` where there is one;
+    /// local work costs `local`.
     ///
     /// # Errors
     /// [`PricesError`].
-    pub fn load(home: &Path, local: Price) -> Result<Self, PricesError> {
-        let path = home.join(FILE_NAME);
+    pub fn load(file: Option<&Path>, home: &Path, local: Price) -> Result<Self, PricesError> {
+        let path = file.map_or_else(|| home.join(FILE_NAME), Path::to_owned);
         let shown = || path.display().to_string();
-        let file = match std::fs::read_to_string(&path) {
+        let said = match std::fs::read_to_string(&path) {
             Ok(text) => table::parse(&text).map_err(|source| PricesError::Table {
                 path: shown(),
                 source,
             })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Listed::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
+                Listed::new()
+            }
             Err(source) => {
                 return Err(PricesError::Unreadable {
                     path: shown(),
@@ -95,7 +98,7 @@ impl Prices {
                 });
             }
         };
-        Self::of_tables(EMBEDDED, file, local).map_err(|source| PricesError::Table {
+        Self::of_tables(EMBEDDED, said, local).map_err(|source| PricesError::Table {
             path: "of this program".to_owned(),
             source,
         })
@@ -156,7 +159,7 @@ mod tests {
 
     fn prices() -> Prices {
         let nowhere = tempfile::tempdir().unwrap();
-        Prices::load(nowhere.path(), Price::FREE).unwrap()
+        Prices::load(None, nowhere.path(), Price::FREE).unwrap()
     }
 
     #[test]
@@ -198,7 +201,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let text = "[openai]\n'gpt-4' = { prompt = 1, completion = 1 }\n";
         std::fs::write(home.path().join(FILE_NAME), text).unwrap();
-        let prices = Prices::load(home.path(), Price::FREE).unwrap();
+        let prices = Prices::load(None, home.path(), Price::FREE).unwrap();
         let told = |dollars: &str| ModelFacts {
             price: Price {
                 tokens: Tokens::plain(Rate::per_million(dollars).unwrap(), Rate(0)),
@@ -215,7 +218,7 @@ mod tests {
         assert_eq!(of_million("new"), MicroUsd(7_000_000));
         assert_eq!(of_million("gpt-3.5-turbo"), MicroUsd(500_000));
         std::fs::write(home.path().join(FILE_NAME), "[openai]\nx = 1\n").unwrap();
-        let error = Prices::load(home.path(), Price::FREE)
+        let error = Prices::load(None, home.path(), Price::FREE)
             .unwrap_err()
             .to_string();
         assert!(error.contains("prices.toml: openai \"x\": "), "{error}");

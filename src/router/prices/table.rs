@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use super::price::{Long, Price, Rate, Tokens};
 use super::{Listed, ModelFacts};
 use crate::money::MicroUsd;
+use crate::price::{Long, Price, Rate, Tokens};
 
 /// Why a table cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

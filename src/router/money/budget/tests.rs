@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::caller::{KeyId, TeamId};
+use crate::limit::Whom;
 use crate::money::MicroUsd;
-use crate::router::money::limit::Whom;
 
 fn amounts(requests: u64, tokens: u64, money: u64) -> Amounts {
     Amounts {

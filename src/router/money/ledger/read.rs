@@ -6,9 +6,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::entry::{self, Opened, State, account};
 use super::{BUSY_MOST, LedgerError, schema};
+use crate::limit::Per;
 use crate::money::MicroUsd;
 use crate::router::money::limit::{Account, Amounts};
-use crate::router::money::window::{Moment, Per};
+use crate::router::money::window::Moment;
 
 /// What one had spent by the time the ledger was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

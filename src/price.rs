@@ -1,4 +1,4 @@
-//! What a model costs, in whole numbers: nothing is rounded in the spender's favour, nothing wraps.
+//! F0: what a model costs, in whole numbers: nothing is rounded in the spender's favour, nothing wraps.
 
 use std::time::Duration;
 
@@ -37,38 +37,9 @@ impl Rate {
         Self::decimal(text, 12)
     }
 
-    /// Reads decimal digits as they stand: no float could hold them. Moves the point `places` to the right and rounds up.
     fn decimal(text: &str, places: u32) -> Result<Self, NoPrice> {
-        let read = || {
-            let number = text.trim();
-            let (number, exponent) = match number.split_once(['e', 'E']) {
-                Some((number, exponent)) => (number, exponent.parse::<i32>().ok()?),
-                None => (number, 0),
-            };
-            let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-            let digits = format!("{whole}{fraction}");
-            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return None;
-            }
-            let point = i64::try_from(whole.len()).ok()? + i64::from(exponent) + i64::from(places);
-            let point = usize::try_from(point.max(0)).ok()?;
-            let is_left = |(place, digit): (usize, u8)| place >= point && digit != b'0';
-            let is_rounded = digits.bytes().enumerate().any(is_left);
-            let kept = digits
-                .get(..point.min(digits.len()))?
-                .trim_start_matches('0');
-            let n_zeros = point.saturating_sub(digits.len());
-            if kept.is_empty() {
-                return Some(u64::from(is_rounded));
-            }
-            // More places than a whole number has cannot be read; nor need they be built.
-            if kept.len() + n_zeros > 20 {
-                return None;
-            }
-            let value: u64 = format!("{kept}{}", "0".repeat(n_zeros)).parse().ok()?;
-            value.checked_add(u64::from(is_rounded))
-        };
-        read().map(Self).ok_or_else(|| NoPrice {
+        let value = crate::money::decimal(text, places);
+        value.map(Self).ok_or_else(|| NoPrice {
             text: text.to_owned(),
         })
     }
