@@ -13,6 +13,7 @@ mod gpu;
 mod hand_over;
 mod import;
 mod inspect;
+mod key;
 mod load_bar;
 mod mcp;
 mod models;
@@ -26,6 +27,7 @@ mod running;
 mod serve;
 mod session;
 mod table;
+mod usage;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -96,6 +98,11 @@ enum Verb {
     Serve(ServeArgs),
     /// Offer the models to an MCP client, on stdin and stdout.
     Mcp,
+    /// Say who may ask the server, and what they may.
+    #[command(subcommand)]
+    Key(key::KeyVerb),
+    /// Show what was used, and what it cost.
+    Usage(usage::UsageArgs),
     /// Fetch a model unless it is here.
     Pull {
         /// A name of the catalogue.
@@ -273,6 +280,8 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         return gpu::show(gpu.as_ref(), &mut io::stdout().lock());
     }
     match &cli.verb {
+        Verb::Key(verb) => return key::run(verb, &config, &mut io::stdout().lock()),
+        Verb::Usage(args) => return usage::run(args, &config, &mut io::stdout().lock()),
         Verb::Bundle(verb) => return bundle::run(verb, &config, &mut io::stdout().lock()),
         Verb::Import(args) => return import::run(args, &config, &mut io::stdout().lock()),
         _ => {}
@@ -348,6 +357,8 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
         | Verb::Bench(_)
         | Verb::Gpu
         | Verb::Bundle(_)
+        | Verb::Key(_)
+        | Verb::Usage(_)
         | Verb::Import(_) => Ok(()),
     }
 }

@@ -13,9 +13,11 @@ use crate::config::Config;
 use crate::config::document::Problem;
 use crate::config::router::{Dialect, ProviderSettings};
 use crate::egress::{Egress, EgressLog};
+use crate::keys::Keys;
+use crate::limit::Limit;
 use crate::router::money::{Moment, Money};
 use crate::router::names::Names;
-use crate::router::prices::{Price, Prices};
+use crate::router::prices::Prices;
 use crate::router::quality::Quality;
 use crate::router::teams::Teams;
 use crate::router::{Router, RouterOptions};
@@ -25,15 +27,19 @@ const APP_URL: &str = "https://ingle.example";
 const APP_TITLE: &str = "Ingle";
 
 /// Puts a router in front of `local`.
-pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Router> {
+pub(super) fn router(config: &Config, keys: &Keys, local: LocalBackend) -> anyhow::Result<Router> {
     let settings = config.router.clone();
     let names = Names::new(&settings).map_err(told)?;
     let teams = Teams::open(settings.teams_folder.clone(), &settings.teams).map_err(told)?;
     let quality = Quality::new(settings.quality.as_deref()).map_err(told)?;
     std::fs::create_dir_all(&config.home)
         .with_context(|| format!("the folder {} cannot be made", config.home.display()))?;
-    let prices = Prices::load(&config.home, Price::FREE)?;
-    let money = Money::open(&config.home, [], Moment::now())?;
+    let local_price = config.budgets.local_price;
+    let prices = match &settings.prices {
+        Some(path) => Prices::load_file(path, local_price),
+        None => Prices::load(&config.home, local_price),
+    }?;
+    let money = Money::open(&config.home, limits(config, keys), Moment::now())?;
     Ok(Router::new(RouterOptions {
         providers: providers(config)?,
         local,
@@ -46,6 +52,13 @@ pub(super) fn router(config: &Config, local: LocalBackend) -> anyhow::Result<Rou
         egress: Egress::new(config.offline),
         offline: config.offline,
     }))
+}
+
+/// What the configuration limits, and what keys do.
+pub(super) fn limits(config: &Config, keys: &Keys) -> Vec<Limit> {
+    let mut limits = config.budgets.limits.clone();
+    limits.extend(keys.limits());
+    limits
 }
 
 /// Those that can be asked; none at all offline.

@@ -10,6 +10,7 @@ use super::app::App;
 use super::gpu::Choice;
 use crate::config::Config;
 use crate::http::{ApiKeys, Limits, Readiness, Server, ServerOptions};
+use crate::keys::Keys;
 use crate::pool::{ModelId, Pool, PoolError, Wish};
 use crate::telemetry;
 
@@ -19,7 +20,9 @@ pub(super) async fn serve(
     config: Config,
     gpu: Option<Choice>,
 ) -> anyhow::Result<()> {
-    config.check_serving()?;
+    if Keys::open(&config.home)?.is_empty() {
+        config.check_serving()?;
+    }
     let (server, pool) = bind(&config, gpu, keys(&config)?).await?;
     // A name that stands for nothing is told before the server says it listens.
     let models: Vec<ModelId> = models
@@ -65,7 +68,9 @@ pub(super) async fn bind(
 ) -> anyhow::Result<(Server, Pool)> {
     let app = App::start(config, gpu)?;
     let pool = app.backend.pool().clone();
-    let router = super::router::router(config, app.backend)?;
+    let named = Keys::open(&config.home)?;
+    let router = super::router::router(config, &named, app.backend)?;
+    let (money, settings) = (router.money().clone(), config.clone());
     let server = Server::bind(ServerOptions {
         listen: config.listen,
         keys,
@@ -77,6 +82,9 @@ pub(super) async fn bind(
     })
     .await
     .with_context(|| format!("{} cannot be listened on", config.listen))?;
+    let server = server.with_keys(named, move |keys| {
+        money.set_limits(super::router::limits(&settings, keys));
+    });
     Ok((server, pool))
 }
 

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+
+use crate::caller::Caller;
+use crate::keys::Keys;
 
 /// The keys that open the server.
 #[derive(Clone)]
@@ -90,6 +93,30 @@ pub(super) enum Refusal {
     WrongKey,
     /// A page of another site, or another name for this machine.
     ForeignOrigin,
+    /// A key that may not do that.
+    NotAdmin,
+}
+
+/// Who sends a request: a key with a name, one of the plain file, or where there are no keys whoever may come in.
+pub(super) fn admit(
+    door: &Door,
+    named: Option<&Keys>,
+    headers: &HeaderMap,
+) -> Result<Caller, Refusal> {
+    let Some(named) = named.filter(|keys| !keys.is_empty()) else {
+        return check(door, headers).map(|()| Caller::unnamed());
+    };
+    let key = key(headers).ok_or(Refusal::MissingKey)?;
+    match (named.find(key), door) {
+        (Some(caller), _) => Ok(caller),
+        (None, Door::Keys(plain)) if plain.open(key) => Ok(Caller::unnamed()),
+        (None, _) => Err(Refusal::WrongKey),
+    }
+}
+
+/// Whether a request changes what the server holds.
+pub(super) fn is_for_admins<B>(request: &Request<B>) -> bool {
+    request.method() != Method::GET && request.uri().path().starts_with("/api/")
 }
 
 /// Checks a request against the keys or, where there are none, against pages of other sites.

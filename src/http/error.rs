@@ -115,6 +115,11 @@ impl From<Refusal> for ApiError {
                 "invalid_api_key",
                 "the API key is not one of this server's",
             ),
+            Refusal::NotAdmin => (
+                StatusCode::FORBIDDEN,
+                "not_an_administrator",
+                "this key may not change which models there are and which are loaded: use one made with --admin",
+            ),
             Refusal::ForeignOrigin => (
                 StatusCode::FORBIDDEN,
                 "foreign_origin",

@@ -16,6 +16,7 @@ mod openai;
 mod route;
 mod routing;
 mod stall;
+mod usage;
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,12 +39,13 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 pub use admin::description;
 pub use auth::{ApiKeys, KeysError};
 pub use limits::Limits;
+pub use usage::figures as usage_figures;
 
 use crate::backend::local::LocalBackend;
-use crate::caller::Caller;
+use crate::keys::{Keys, Refreshed};
 use crate::router;
 use crate::telemetry::names;
-use auth::Door;
+use auth::{Door, Refusal};
 use error::ApiError;
 use mcp::Mcp;
 
@@ -53,6 +55,8 @@ pub const OWNED_BY: &str = "ingle";
 pub const SERVER: &str = concat!("ingle/", env!("CARGO_PKG_VERSION"));
 /// How often what was recorded is put in order, whether or not anybody asks for it.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How often the file of keys is looked at.
+const KEYS_LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// What a server needs.
 pub struct ServerOptions {
@@ -89,6 +93,24 @@ impl Readiness {
     }
 }
 
+/// Keys that have names, and who is told when they change.
+#[derive(Clone, Default)]
+struct Named {
+    keys: Option<Keys>,
+    changed: Option<Arc<dyn Fn(&Keys) + Send + Sync>>,
+}
+
+impl Named {
+    /// Looks at the file of keys again.
+    fn refresh(&self) {
+        if let (Some(keys), Some(changed)) = (&self.keys, &self.changed)
+            && keys.refresh() == Refreshed::Changed
+        {
+            changed(keys);
+        }
+    }
+}
+
 /// What every handler sees.
 #[derive(Clone)]
 struct AppState {
@@ -96,6 +118,7 @@ struct AppState {
     /// The engine of this process.
     backend: LocalBackend,
     door: Door,
+    named: Named,
     limits: Limits,
     recorded: PrometheusHandle,
     fingerprint: Arc<str>,
@@ -133,6 +156,7 @@ impl Server {
             backend,
             router: options.router,
             door,
+            named: Named::default(),
             limits: options.limits,
             recorded: options.recorded,
             fingerprint: options.fingerprint.into(),
@@ -151,6 +175,21 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Opens for `keys` too, which are looked at again every second; where there has ever been one, only for keys. Whenever
+    /// they change, `changed` is called.
+    #[must_use]
+    pub fn with_keys(
+        mut self,
+        keys: Keys,
+        changed: impl Fn(&Keys) + Send + Sync + 'static,
+    ) -> Self {
+        self.state.named = Named {
+            keys: Some(keys),
+            changed: Some(Arc::new(changed)),
+        };
+        self
+    }
+
     /// The handle that makes `/health` say ready.
     pub fn readiness(&self) -> Readiness {
         Readiness(Arc::clone(&self.state.ready))
@@ -163,11 +202,22 @@ impl Server {
         let draining = state.draining.clone();
         let (limits, mcp) = (state.limits, state.mcp.clone());
         let upkeep = tokio::spawn(upkeep(state.recorded.clone()));
+        let watch = tokio::spawn(watch(state.named.clone()));
         let cut_off =
             connection::serve(listener, (routes(state), limits), stop, draining, drain).await;
         upkeep.abort();
+        watch.abort();
         mcp.end();
         cut_off
+    }
+}
+
+/// Has a key that was revoked open nothing within a second.
+async fn watch(named: Named) {
+    let mut ticks = tokio::time::interval(KEYS_LOOKED_AT);
+    loop {
+        ticks.tick().await;
+        named.refresh();
     }
 }
 
@@ -205,6 +255,7 @@ fn routes(state: AppState) -> Router {
         .route("/v1/route/explain/{id}", get(route::explain))
         .route("/v1/route/metrics", get(route::measured))
         .route("/v1/route/feedback", post(route::feedback))
+        .route("/v1/usage", get(usage::usage))
         .route("/metrics", get(metrics::render))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));
@@ -224,11 +275,19 @@ fn wrapped(routes: Router, body_pause: Duration) -> Router {
 
 /// Lets pass who may ask.
 async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    match auth::check(&state.door, request.headers()) {
-        Ok(()) => {
-            request.extensions_mut().insert(Caller::unnamed());
+    let named = state.named.keys.as_ref();
+    let mut admitted = auth::admit(&state.door, named, request.headers());
+    if admitted == Err(Refusal::WrongKey) {
+        // It may have been added a moment ago.
+        state.named.refresh();
+        admitted = auth::admit(&state.door, named, request.headers());
+    }
+    match admitted {
+        Ok(caller) if caller.is_admin || !auth::is_for_admins(&request) => {
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
+        Ok(_) => ApiError::from(Refusal::NotAdmin).into_response(),
         Err(refusal) => ApiError::from(refusal).into_response(),
     }
 }

@@ -12,6 +12,7 @@ mod gguf_file;
 mod house_rules;
 mod http;
 mod model;
+mod money;
 mod pool;
 mod provider;
 mod provider_server;

@@ -20,8 +20,11 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio_util::sync::CancellationToken;
 
 use super::AppState;
+use super::auth::Refusal;
 use super::body::JsonBody;
+use super::error::ApiError;
 use super::limits::Limits;
+use crate::caller::Caller;
 use crate::pool::Pool;
 use server::Models;
 use sessions::Sessions;
@@ -60,6 +63,9 @@ impl Mcp {
     }
 }
 
+/// The one tool that changes nothing.
+const LIST_TOOL: &str = "list_models";
+
 /// Answers one message, or streams what a session is told.
 pub(super) async fn answer(State(state): State<AppState>, request: Request) -> Response {
     let mcp = &state.mcp;
@@ -79,6 +85,14 @@ pub(super) async fn answer(State(state): State<AppState>, request: Request) -> R
         Ok(JsonBody(message)) => message,
         Err(error) => return errors::unreadable(error).into_response(),
     };
+    let may_change = parts
+        .extensions
+        .get::<Caller>()
+        .is_some_and(|caller| caller.is_admin);
+    let is_change = message["method"] == "tools/call" && message["params"]["name"] != LIST_TOOL;
+    if is_change && !may_change {
+        return ApiError::from(Refusal::NotAdmin).into_response();
+    }
     if let Err(error) = errors::check(&message) {
         return error.into_response();
     }

@@ -8,6 +8,7 @@ mod hold;
 mod ledger;
 mod limit;
 mod over;
+mod usage;
 mod window;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use hold::{Hold, Settled};
 pub use ledger::{FILE_NAME, LedgerError};
 pub use limit::{Account, Amounts};
 pub use over::{Left, OverLimit, Remaining};
+pub use usage::{By, NoBy, UsageQuestion, UsageRow, usage};
 pub use window::Moment;
 
 pub use crate::limit::{Limit, Measure, Per, Scope, Whom};

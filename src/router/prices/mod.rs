@@ -75,33 +75,29 @@ struct Inner {
 }
 
 impl Prices {
-    /// The program's table, and over it the one of `file`, else `prices.toml` of the folder `home` where there is one;
-    /// local work costs `local`.
+    /// The program's table, and over it `prices.toml` of the folder `home` where there is one; local work costs `local`.
     ///
     /// # Errors
     /// [`PricesError`].
-    pub fn load(file: Option<&Path>, home: &Path, local: Price) -> Result<Self, PricesError> {
-        let path = file.map_or_else(|| home.join(FILE_NAME), Path::to_owned);
-        let shown = || path.display().to_string();
-        let said = match std::fs::read_to_string(&path) {
-            Ok(text) => table::parse(&text).map_err(|source| PricesError::Table {
-                path: shown(),
-                source,
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
-                Listed::new()
-            }
-            Err(source) => {
-                return Err(PricesError::Unreadable {
-                    path: shown(),
-                    source,
-                });
-            }
-        };
-        Self::of_tables(EMBEDDED, said, local).map_err(|source| PricesError::Table {
-            path: "of this program".to_owned(),
+    pub fn load(home: &Path, local: Price) -> Result<Self, PricesError> {
+        let path = home.join(FILE_NAME);
+        if path.exists() {
+            return Self::load_file(&path, local);
+        }
+        Self::of_tables(EMBEDDED, Listed::new(), local).map_err(|source| in_table(None, source))
+    }
+
+    /// The program's table, and over it the one at `path`; local work costs `local`.
+    ///
+    /// # Errors
+    /// [`PricesError`].
+    pub fn load_file(path: &Path, local: Price) -> Result<Self, PricesError> {
+        let text = std::fs::read_to_string(path).map_err(|source| PricesError::Unreadable {
+            path: path.display().to_string(),
             source,
-        })
+        })?;
+        let said = table::parse(&text).map_err(|source| in_table(Some(path), source))?;
+        Self::of_tables(EMBEDDED, said, local).map_err(|source| in_table(None, source))
     }
 
     fn of_tables(embedded: &str, file: Listed, local: Price) -> Result<Self, TableError> {
@@ -147,6 +143,14 @@ impl Prices {
     }
 }
 
+fn in_table(path: Option<&Path>, source: TableError) -> PricesError {
+    let path = path.map_or_else(
+        || "of this program".to_owned(),
+        |path| path.display().to_string(),
+    );
+    PricesError::Table { path, source }
+}
+
 /// What is to be booked for `usage`: what the provider says it charged, else what the price makes of it; none where
 /// neither is known.
 pub fn billed(usage: &Usage, price: Option<&Price>) -> Option<MicroUsd> {
@@ -159,7 +163,7 @@ mod tests {
 
     fn prices() -> Prices {
         let nowhere = tempfile::tempdir().unwrap();
-        Prices::load(None, nowhere.path(), Price::FREE).unwrap()
+        Prices::load(nowhere.path(), Price::FREE).unwrap()
     }
 
     #[test]
@@ -201,7 +205,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let text = "[openai]\n'gpt-4' = { prompt = 1, completion = 1 }\n";
         std::fs::write(home.path().join(FILE_NAME), text).unwrap();
-        let prices = Prices::load(None, home.path(), Price::FREE).unwrap();
+        let prices = Prices::load(home.path(), Price::FREE).unwrap();
         let told = |dollars: &str| ModelFacts {
             price: Price {
                 tokens: Tokens::plain(Rate::per_million(dollars).unwrap(), Rate(0)),
@@ -218,7 +222,7 @@ mod tests {
         assert_eq!(of_million("new"), MicroUsd(7_000_000));
         assert_eq!(of_million("gpt-3.5-turbo"), MicroUsd(500_000));
         std::fs::write(home.path().join(FILE_NAME), "[openai]\nx = 1\n").unwrap();
-        let error = Prices::load(None, home.path(), Price::FREE)
+        let error = Prices::load(home.path(), Price::FREE)
             .unwrap_err()
             .to_string();
         assert!(error.contains("prices.toml: openai \"x\": "), "{error}");
