@@ -186,6 +186,7 @@ fn is_here(authority: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::{self, Key};
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -222,6 +223,52 @@ mod tests {
         );
         assert_eq!(refused(&[("x-api-key", "# team a")]), Refusal::WrongKey);
         assert_eq!(format!("{keys:?}"), "2 API keys");
+    }
+
+    #[test]
+    fn a_key_with_a_name_says_who_asks_and_once_there_was_one_nobody_enters_without() {
+        let home = tempfile::tempdir().unwrap();
+        let none = Keys::open(home.path()).unwrap();
+        let unnamed = Ok(Caller::unnamed());
+        assert_eq!(admit(&Door::Here, Some(&none), &headers(&[])), unnamed);
+        let secret = keys::add(home.path(), Key::new("alice", "")).unwrap();
+        let named = Keys::open(home.path()).unwrap();
+        let bearer = format!("Bearer {secret}");
+        for pair in [("authorization", &*bearer), ("x-api-key", &*secret)] {
+            let caller = admit(&Door::Here, Some(&named), &headers(&[pair])).unwrap();
+            assert_eq!(caller.key.unwrap().as_str(), "alice");
+            assert!(!caller.is_admin);
+        }
+        let refused = |pairs: &[_]| admit(&Door::Here, Some(&named), &headers(pairs)).unwrap_err();
+        assert_eq!(refused(&[]), Refusal::MissingKey);
+        assert_eq!(refused(&[("x-api-key", "alice")]), Refusal::WrongKey);
+        // The plain file's keys still open, and may everything.
+        let plain = Door::Keys(ApiKeys::parse("old\n").unwrap());
+        let old = headers(&[("x-api-key", "old")]);
+        assert_eq!(admit(&plain, Some(&named), &old), unnamed);
+        keys::revoke(home.path(), "alice", "").unwrap();
+        named.refresh();
+        assert_eq!(refused(&[("x-api-key", &secret)]), Refusal::WrongKey);
+        assert_eq!(refused(&[]), Refusal::MissingKey);
+    }
+
+    #[test]
+    fn only_administrators_change_which_models_there_are() {
+        for (method, path, expected) in [
+            ("GET", "/api/models", false),
+            ("GET", "/api/models/m", false),
+            ("DELETE", "/api/models/m", true),
+            ("POST", "/api/models/m/load", true),
+            ("POST", "/api/models/m/pull", true),
+            ("POST", "/v1/chat/completions", false),
+        ] {
+            let request = Request::builder().method(method).uri(path).body(());
+            assert_eq!(
+                is_for_admins(&request.unwrap()),
+                expected,
+                "{method} {path}"
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod mcp;
 mod measure;
 mod metrics;
 mod openai;
+mod rate_limits;
 mod route;
 mod routing;
 mod stall;
@@ -44,6 +45,7 @@ pub use usage::figures as usage_figures;
 use crate::backend::local::LocalBackend;
 use crate::keys::{Keys, Refreshed};
 use crate::router;
+use crate::router::money::{Account, Moment};
 use crate::telemetry::names;
 use auth::{Door, Refusal};
 use error::ApiError;
@@ -284,8 +286,18 @@ async fn guard(State(state): State<AppState>, mut request: Request, next: Next) 
     }
     match admitted {
         Ok(caller) if caller.is_admin || !auth::is_for_admins(&request) => {
+            let account = Account {
+                key: caller.key.clone(),
+                team: caller.team.clone(),
+            };
+            let is_limited = request.uri().path().starts_with("/v1/");
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            if is_limited {
+                let remaining = state.router.money().remaining(&account, Moment::now());
+                rate_limits::write(response.headers_mut(), &remaining);
+            }
+            response
         }
         Ok(_) => ApiError::from(Refusal::NotAdmin).into_response(),
         Err(refusal) => ApiError::from(refusal).into_response(),
