@@ -114,11 +114,12 @@ fn toml(case: &Case, primary: &ProviderServer, backup: &ProviderServer) -> Strin
         Shape::OpenRouter => "openrouter",
         Shape::Anthropic => "anthropic",
     };
-    // Ten megabytes are asked for three times.
-    let total_ms = if case.fault == "long-line" {
-        60_000
+    // Megabytes, three times, and single bytes take their time where all cases are played at once.
+    let is_slow = matches!(case.fault, "long-line" | "drip-bytes" | "drip-tokens-100");
+    let (patience_ms, total_ms) = if is_slow {
+        (30_000, 90_000)
     } else {
-        4_000
+        (1_000, 4_000)
     };
     format!(
         r#"
