@@ -59,7 +59,10 @@ pub(super) fn run(args: &UsageArgs, config: &Config, out: &mut dyn Write) -> any
         by: args.by,
     };
     let rows = usage(&config.home, &question)?;
-    let mut total = UsageRow::default();
+    let mut total = UsageRow {
+        name: "all".to_owned(),
+        ..UsageRow::default()
+    };
     for row in &rows {
         total.add(row);
     }
@@ -91,7 +94,6 @@ pub(super) fn run(args: &UsageArgs, config: &Config, out: &mut dyn Write) -> any
     ];
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(rows.iter().map(line));
-    total.name = "all".to_owned();
     lines.push(line(&total));
     table::write(&lines, out)?;
     let (from, to) = (question.from, question.to);

@@ -95,11 +95,14 @@ impl Readiness {
     }
 }
 
+/// Who is told which keys there are.
+type TellKeys = dyn Fn(&Keys) + Send + Sync;
+
 /// Keys that have names, and who is told when they change.
 #[derive(Clone, Default)]
 struct Named {
     keys: Option<Keys>,
-    changed: Option<Arc<dyn Fn(&Keys) + Send + Sync>>,
+    changed: Option<Arc<TellKeys>>,
 }
 
 impl Named {
