@@ -195,6 +195,11 @@ impl Server {
         self
     }
 
+    /// Who answers.
+    pub fn router(&self) -> &router::Router {
+        &self.state.router
+    }
+
     /// The handle that makes `/health` say ready.
     pub fn readiness(&self) -> Readiness {
         Readiness(Arc::clone(&self.state.ready))

@@ -11,7 +11,7 @@ use super::locals::Locals;
 use super::measure::Measures;
 use super::money::{Account, Moment, Money};
 use super::names::{Names, Target};
-use super::policy::{self, Breaker, Facts, Plan, Question, Snapshot};
+use super::policy::{self, Breaker, Facts, LocalModel, Plan, Question, Snapshot};
 use super::prices::Prices;
 use super::quality::Quality;
 use crate::backend::ProviderFault;
@@ -98,17 +98,31 @@ impl Core {
         is_streamed: bool,
     ) -> Plan {
         let deadlines = self.local_deadlines(question, is_streamed);
-        let locals = self
+        let (locals, is_fresh) = self
             .locals
             .for_question(&self.local, question, &deadlines)
             .await;
+        let plan = self.plan_with(question, account, &locals);
+        if plan.unknown.is_none() || is_fresh {
+            return plan;
+        }
+        // Its file may just have come.
+        self.locals.forget();
+        let (locals, _) = self
+            .locals
+            .for_question(&self.local, question, &deadlines)
+            .await;
+        self.plan_with(question, account, &locals)
+    }
+
+    fn plan_with(&self, question: &Question, account: &Account, locals: &[LocalModel]) -> Plan {
         let facts = |target: &Target| self.facts(target);
         let remaining = self.money.remaining(account, Moment::now());
         let snapshot = Snapshot {
             settings: &self.settings,
             names: &self.names,
             quality: &self.quality,
-            locals: &locals,
+            locals,
             facts: &facts,
             budget_left: remaining.money.map(|left| MicroUsd(left.remaining())),
             offline: self.offline,

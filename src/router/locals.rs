@@ -41,17 +41,23 @@ impl Locals {
             .n_ctx
     }
 
-    /// All models, with what is predicted for `question`.
+    /// Looks anew the next time.
+    pub(super) fn forget(&self) {
+        *self.seen() = None;
+    }
+
+    /// All models, with what is predicted for `question`; and whether they were looked at for it.
     pub(super) async fn for_question(
         &self,
         local: &LocalBackend,
         question: &Question,
         deadlines: &Deadlines,
-    ) -> Vec<LocalModel> {
+    ) -> (Vec<LocalModel>, bool) {
         let fresh = {
             let seen = self.seen();
             seen.clone().filter(|seen| seen.at.elapsed() < FRESH)
         };
+        let is_fresh = fresh.is_none();
         let models = match fresh {
             Some(seen) => seen.models,
             None => self.look(local).await,
@@ -64,7 +70,7 @@ impl Locals {
             }
             predicted.push(model);
         }
-        predicted
+        (predicted, is_fresh)
     }
 
     async fn look(&self, local: &LocalBackend) -> Arc<[Known]> {

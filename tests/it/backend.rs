@@ -237,11 +237,17 @@ async fn errors_have_their_kinds() {
     first.next().await.unwrap().unwrap();
     // The only place is taken: the next one waits, longer than it may.
     let by = Instant::now() + Duration::from_millis(2);
-    let mut late = backend.chat(&endless, Some(by)).await.unwrap();
-    let error = late.next().await.unwrap().unwrap_err();
+    // On a busy machine its time is over before it is in the queue.
+    let error = match backend.chat(&endless, Some(by)).await {
+        Err(error) => error,
+        Ok(mut late) => {
+            let error = late.next().await.unwrap().unwrap_err();
+            assert!(late.next().await.is_none());
+            error
+        }
+    };
     assert_eq!(error.kind, BackendErrorKind::Timeout);
     assert!(error.may_escalate());
-    assert!(late.next().await.is_none());
     drop(first);
 
     let mut running = Vec::new();

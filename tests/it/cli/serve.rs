@@ -184,7 +184,7 @@ async fn no_thread_is_anybody_elses_after_a_generation() {
         }
     }
     let is_ours = |name: &String| {
-        ["ingle-team-", "engine ", "tokio-"]
+        ["ingle-team-", "engine ", "tokio-", "ledger"]
             .iter()
             .any(|ours| name.starts_with(ours))
     };

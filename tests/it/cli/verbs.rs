@@ -41,7 +41,10 @@ async fn settings_that_cannot_be_are_named_with_their_place() {
     ground.write("ingle.toml", "thread = 4\n");
     let unknown = ground.run(&["list"]).await;
     let sentence = unknown.sentence();
-    assert!(sentence.starts_with("thread in ingle.toml: "), "{sentence}");
+    assert!(
+        sentence.starts_with("thread in ingle.toml, line 1: "),
+        "{sentence}"
+    );
     ground.write("other.toml", "listen = \"nowhere\"\n");
     let mut command = ground.command(&["list", "--config", "other.toml"]);
     command.env_remove("INGLE_LISTEN");
