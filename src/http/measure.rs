@@ -12,7 +12,7 @@ use crate::telemetry::names;
 /// model of this machine by its name alone. Text that arrives together counts as one step between tokens.
 pub(super) fn measured(answer: Answer, mut clock: Clock) -> ChatStream {
     let model = answer.target.strip_prefix("local:");
-    clock.model = model.unwrap_or(&answer.target).to_owned();
+    model.unwrap_or(&answer.target).clone_into(&mut clock.model);
     Box::pin(stream::unfold(
         (answer.stream, clock),
         |(mut answer, mut clock)| async move {

@@ -25,7 +25,7 @@ pub const FILE_NAME: &str = "keys.toml";
 /// What every key begins with: whoever finds one knows what it is.
 const PREFIX: &str = "sk-ingle-";
 /// Keys of a file at most: each request is compared with all.
-pub(self) const KEYS_MOST: usize = 10_000;
+const KEYS_MOST: usize = 10_000;
 
 /// Why a key is not added or revoked.
 #[derive(Debug, thiserror::Error)]

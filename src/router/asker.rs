@@ -74,7 +74,7 @@ impl Asker {
     }
 
     /// The request is over.
-    pub(super) fn ended(&self, end: End, usage: Usage) {
+    pub(super) fn ended(&self, end: &End, usage: Usage) {
         self.record.finished(end, usage);
         self.core.ended(&self.record);
     }

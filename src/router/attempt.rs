@@ -75,7 +75,7 @@ impl Attempt {
         };
         let held = core.money.hold(bounds.account, order, Moment::now()).await;
         let hold = held.map_err(|error| {
-            let error = not_held(error);
+            let error = not_held(&error);
             record.attempt_ended(number, "failed", Some(&error));
             error
         })?;
@@ -218,19 +218,16 @@ impl Attempt {
             self.record.cost(self.number, cost, true);
             return cost;
         }
-        match of_tokens.filter(|_| !usage.is_estimated) {
-            Some(cost) => {
-                hold.settle(cost, usage);
-                self.record.cost(self.number, cost, true);
-                cost
-            }
-            None => {
-                let cost = of_tokens.unwrap_or_default().max(hold.worst());
-                hold.settle_unconfirmed(of_tokens.unwrap_or_default(), usage);
-                self.record.cost(self.number, cost, false);
-                self.ask_for_the_bill();
-                cost
-            }
+        if let Some(cost) = of_tokens.filter(|_| !usage.is_estimated) {
+            hold.settle(cost, usage);
+            self.record.cost(self.number, cost, true);
+            cost
+        } else {
+            let cost = of_tokens.unwrap_or_default().max(hold.worst());
+            hold.settle_unconfirmed(of_tokens.unwrap_or_default(), usage);
+            self.record.cost(self.number, cost, false);
+            self.ask_for_the_bill();
+            cost
         }
     }
 
@@ -308,8 +305,8 @@ fn costs_nothing(fault: ProviderFault) -> bool {
     )
 }
 
-fn not_held(error: NotHeld) -> BackendError {
-    let kind = match &error {
+fn not_held(error: &NotHeld) -> BackendError {
+    let kind = match error {
         NotHeld::OverLimit(over) => BackendErrorKind::OverLimit {
             retry_after: over.retry_after(),
         },

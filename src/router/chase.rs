@@ -134,8 +134,8 @@ async fn happens<C: Candidates>(
 }
 
 /// The first that comes to something; it is taken out.
-async fn first_of<'a, T>(
-    running: &mut Vec<(usize, Asked<'a, T>)>,
+async fn first_of<T>(
+    running: &mut Vec<(usize, Asked<'_, T>)>,
 ) -> (usize, Result<(Begun, T), BackendError>) {
     poll_fn(|context| {
         let polled = running.iter_mut().enumerate().find_map(|(i, (_, work))| {

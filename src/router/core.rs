@@ -29,7 +29,7 @@ const BILL_AFTER: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(4),
     Duration::from_secs(15),
-    Duration::from_secs(60),
+    Duration::from_mins(1),
 ];
 
 /// Everything the router knows and has.

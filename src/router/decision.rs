@@ -267,12 +267,12 @@ impl Record {
     }
 
     /// The request is over.
-    pub(super) fn finished(&self, end: End, usage: Usage) {
+    pub(super) fn finished(&self, end: &End, usage: Usage) {
         let ms = self.ms();
         let mut decision = lock(&self.decision);
         decision.total_ms = Some(ms);
         decision.usage = usage;
-        decision.outcome = Some(match &end {
+        decision.outcome = Some(match end {
             End::Finished(FinishReason::Stop) => "stop",
             End::Finished(FinishReason::Length) => "length",
             End::Finished(FinishReason::ToolCalls) => "tool_calls",
@@ -280,7 +280,7 @@ impl Record {
             End::Failed(_) => "failed",
             End::Cancelled => "cancelled",
         });
-        if let End::Failed(error) = &end {
+        if let End::Failed(error) = end {
             decision.error = Some(error.to_string());
         }
     }
@@ -336,7 +336,7 @@ mod tests {
         record.cost(second, MicroUsd(7), true);
         record.cost(first, MicroUsd(2), false);
         record.attempt_ended(second, "answered", None);
-        record.finished(End::Finished(FinishReason::Stop), Usage::default());
+        record.finished(&End::Finished(FinishReason::Stop), Usage::default());
         let told = serde_json::to_value(record.now()).unwrap();
         assert_eq!(told["outcome"], "stop");
         assert_eq!(told["served_by"], "openai:gpt-4");

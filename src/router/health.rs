@@ -15,13 +15,13 @@ const FAILURES_TO_OPEN: u32 = 3;
 /// How long a breaker is open the first time.
 const OPEN_FIRST: Duration = Duration::from_secs(5);
 /// How long it is open at most, unless the provider itself asks for longer.
-const OPEN_MOST: Duration = Duration::from_secs(300);
+const OPEN_MOST: Duration = Duration::from_mins(5);
 /// How long what a person has to mend keeps it open: a key, credit, the name of a model.
-const OPEN_FOR_PEOPLE: Duration = Duration::from_secs(60);
+const OPEN_FOR_PEOPLE: Duration = Duration::from_mins(1);
 /// A provider that asks to be left alone for longer than this is asked earlier nevertheless.
-const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
+const RETRY_AFTER_MOST: Duration = Duration::from_hours(1);
 /// How long the one request that may try has for it, before another may.
-const PROBE_PATIENCE: Duration = Duration::from_secs(120);
+const PROBE_PATIENCE: Duration = Duration::from_mins(2);
 /// The latest so many answers are what a model's speed is taken from.
 const N_OBSERVED: usize = 64;
 /// Models that are remembered; beyond it those not heard of for longest are forgotten.
@@ -56,14 +56,13 @@ struct Breaker {
 impl Breaker {
     fn state(&self, now: Instant) -> BreakerState {
         match self.open {
-            None => BreakerState::Closed,
             Some((until, fault)) if now < until => BreakerState::Open {
                 for_: until - now,
                 fault,
             },
             Some(_) if self.is_probed(now) => BreakerState::Trying,
-            // Time is over: the next may try.
-            Some(_) => BreakerState::Closed,
+            // Never opened, or its time is over: the next may try.
+            _ => BreakerState::Closed,
         }
     }
 
@@ -397,7 +396,10 @@ mod tests {
             let retry_after = Some(Duration::from_secs(asked));
             health.failed("p", "m", ProviderFault::RateLimited { retry_after }, now);
             let last = now + Duration::from_secs(expected);
-            assert!(is_open(&health, "p", "m", last - SECOND), "{asked}");
+            assert!(
+                is_open(&health, "p", "m", last.checked_sub(SECOND).unwrap()),
+                "{asked}"
+            );
             assert!(!is_open(&health, "p", "m", last), "{asked}");
         }
     }

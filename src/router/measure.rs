@@ -247,7 +247,7 @@ mod tests {
                 record.cost(attempt, MicroUsd(2_000_000), true);
             }
         }
-        record.finished(End::Finished(FinishReason::Stop), Usage::default());
+        record.finished(&End::Finished(FinishReason::Stop), Usage::default());
         record.now()
     }
 

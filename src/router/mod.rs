@@ -49,7 +49,7 @@ use teams::{Team, Teams};
 /// How often a request may be passed on: one that comes back goes round in circles.
 const HOPS_MOST: u32 = 4;
 /// Time for an answer of which nobody says when it must be complete.
-const WHOLE_TIME: Duration = Duration::from_secs(3600);
+const WHOLE_TIME: Duration = Duration::from_hours(1);
 
 /// What a router is made of.
 pub struct RouterOptions {
@@ -155,7 +155,7 @@ impl Routed {
             }
             (Err(error), Some(asker)) => {
                 let end = decision::End::Failed(error.clone());
-                asker.ended(end, crate::chat::Usage::default());
+                asker.ended(&end, crate::chat::Usage::default());
                 Err(error)
             }
             (_, None) => Err(BackendError::new(
@@ -178,7 +178,7 @@ impl Unheard {
 impl Drop for Unheard {
     fn drop(&mut self) {
         if let Some(asker) = &self.0 {
-            asker.ended(decision::End::Cancelled, crate::chat::Usage::default());
+            asker.ended(&decision::End::Cancelled, crate::chat::Usage::default());
         }
     }
 }
@@ -279,7 +279,7 @@ impl Router {
         if candidates.is_empty() {
             let error = refused(&plan);
             let end = decision::End::Failed(error.clone());
-            record.finished(end, crate::chat::Usage::default());
+            record.finished(&end, crate::chat::Usage::default());
             core.ended(&record);
             return Err(error);
         }

@@ -16,7 +16,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// The longest pause of our own choosing.
 const PAUSE_MOST: Duration = Duration::from_secs(8);
 /// A provider that asks for a longer pause than this is not waited for.
-const PAUSE_ASKED_MOST: Duration = Duration::from_secs(60);
+const PAUSE_ASKED_MOST: Duration = Duration::from_mins(1);
 
 /// What is known of a candidate before the race.
 #[derive(Clone, Copy, Debug, Default)]

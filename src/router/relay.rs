@@ -67,7 +67,7 @@ impl Relay {
                 Ok(delta) => self.take(delta),
                 Err(error) => {
                     if let Err(error) = self.go_on(error).await {
-                        self.end(End::Failed(error.clone()), self.before);
+                        self.end(&End::Failed(error.clone()), self.before);
                         return Some(Err(error));
                     }
                 }
@@ -113,7 +113,7 @@ impl Relay {
             }
             let usage = sum(self.before, usage);
             self.ready.push_back(ChatDelta::Finished { reason, usage });
-            self.end(End::Finished(reason), usage);
+            self.end(&End::Finished(reason), usage);
             return;
         }
         if let Some(attempt) = &mut self.attempt {
@@ -156,7 +156,7 @@ impl Relay {
             Continuation::Complete => {
                 let (reason, usage) = (FinishReason::Length, self.before);
                 self.ready.push_back(ChatDelta::Finished { reason, usage });
-                self.end(End::Finished(reason), usage);
+                self.end(&End::Finished(reason), usage);
                 return Ok(());
             }
             Continuation::Ask(rest) => rest,
@@ -180,7 +180,7 @@ impl Relay {
         Ok(())
     }
 
-    fn end(&mut self, end: End, usage: Usage) {
+    fn end(&mut self, end: &End, usage: Usage) {
         self.is_over = true;
         self.asker.ended(end, usage);
     }
@@ -195,7 +195,7 @@ impl Drop for Relay {
         let usage = sum(self.before, so_far.unwrap_or_default());
         // Settled before the record is closed.
         self.attempt = None;
-        self.end(End::Cancelled, usage);
+        self.end(&End::Cancelled, usage);
     }
 }
 

@@ -206,7 +206,7 @@ async fn kill_and_reckon(n_runs: u64) {
             sum(&mut booked.values().map(|(_, cost)| *cost))
         );
         // Who knows what a provider calls them can ask for the bill.
-        let since = now.before(Duration::from_secs(600));
+        let since = now.before(Duration::from_mins(10));
         let unconfirmed = money.unconfirmed("openrouter", since).await.unwrap();
         for one in &unconfirmed {
             let n: u64 = one.request[1..].parse().unwrap();

@@ -111,17 +111,16 @@ fn parse_part(path: &str, value: &Value) -> Result<ContentPart, ApiError> {
 fn parse_image(fields: &Fields<'_>) -> Result<Image, ApiError> {
     let name = fields.name("image_url");
     let image = required(fields.get("image_url"), &name, "where the picture is")?;
-    let (url, detail) = match image {
-        Value::String(url) => (url.as_str(), None),
-        _ => {
-            let image = Fields::of(image, &name)?;
-            let url = required(
-                image.str("url")?,
-                &image.name("url"),
-                "where the picture is",
-            )?;
-            (url, image.str("detail")?.map(str::to_owned))
-        }
+    let (url, detail) = if let Value::String(url) = image {
+        (url.as_str(), None)
+    } else {
+        let image = Fields::of(image, &name)?;
+        let url = required(
+            image.str("url")?,
+            &image.name("url"),
+            "where the picture is",
+        )?;
+        (url, image.str("detail")?.map(str::to_owned))
     };
     if let Some(data) = url.strip_prefix("data:") {
         let Some((media_type, base64)) = data.split_once(";base64,") else {

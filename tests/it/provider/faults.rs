@@ -12,6 +12,7 @@ use crate::provider_server::{ProviderServer, Shape, tokens};
 const SHAPES: [Shape; 3] = [Shape::OpenAi, Shape::OpenRouter, Shape::Anthropic];
 
 /// What a case must come to.
+#[expect(clippy::enum_variant_names, reason = "what it comes to")]
 enum Comes {
     /// The whole answer; what it took was told, or had to be guessed.
     ToText {
@@ -41,6 +42,10 @@ fn is(name: &'static str) -> Comes {
     })
 }
 
+#[expect(
+    clippy::match_same_arms,
+    reason = "in the order in which faults are played"
+)]
 fn expected(case: &str, shape: Shape) -> Comes {
     let is_openrouter = shape == Shape::OpenRouter;
     let is_anthropic = shape == Shape::Anthropic;

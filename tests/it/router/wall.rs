@@ -249,8 +249,11 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// What became of the cases, by fault, by whether they were streamed, and by whether there was a backup.
+type Outcomes = BTreeMap<(usize, bool, bool), Vec<(Shape, Seen)>>;
+
 /// The table of all cases, as `docs/faults.md` has it.
-fn table(seen: &BTreeMap<(usize, bool, bool), Vec<(Shape, Seen)>>) -> String {
+fn table(seen: &Outcomes) -> String {
     let mut text = String::from(
         "| the provider's fault | stream, with a backup | whole, with a backup | stream, alone | whole, alone |\n\
          |---|---|---|---|---|\n",
@@ -282,7 +285,7 @@ async fn every_fault_ends_as_the_table_says() {
         async move { (play(&hearth, &case).await, case) }
     });
     let outcomes: Vec<_> = outcomes.buffer_unordered(AT_ONCE).collect().await;
-    let mut seen: BTreeMap<_, Vec<(Shape, Seen)>> = BTreeMap::new();
+    let mut seen = Outcomes::new();
     for (outcome, case) in outcomes {
         let i = FAULTS
             .iter()

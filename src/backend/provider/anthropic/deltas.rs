@@ -201,7 +201,9 @@ impl Deltas {
         let Some(reason) = reason else { return Ok(()) };
         // Not everybody says of each block that it ended.
         let open: Vec<u64> = self.calls.keys().copied().collect();
-        open.into_iter().for_each(|number| self.stop(number, found));
+        for number in open {
+            self.stop(number, found);
+        }
         self.finish = Some(match reason {
             "end_turn" | "stop_sequence" => FinishReason::Stop,
             "max_tokens" | "model_context_window_exceeded" | "pause_turn" => FinishReason::Length,

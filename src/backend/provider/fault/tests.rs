@@ -23,6 +23,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn words_mean_more_than_the_status_they_come_with() {
     use Dialect::{Anthropic, OpenAi, OpenRouter};
     let unavailable = ProviderFault::Unavailable { retry_after: None };

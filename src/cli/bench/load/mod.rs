@@ -92,7 +92,9 @@ async fn measure(args: &LoadArgs, clients: Vec<Arc<Client>>) -> Report {
         tokio::spawn(at_a_rate(clients.clone(), period, end, done))
     } else {
         let n_clients = args.clients;
-        tokio::spawn(as_fast_as_can_be(clients.clone(), n_clients, end, done))
+        as_fast_as_can_be(&clients, n_clients, end, &done);
+        drop(done);
+        tokio::spawn(async { 0 })
     };
     let mut report = Report::new(args.urls.clone(), Duration::from_secs(args.seconds));
     while let Some((server, began, outcome)) = outcomes.recv().await {
@@ -139,14 +141,14 @@ async fn at_a_rate(
 }
 
 /// Every client asks the servers in turn, each as soon as the one before has answered.
-async fn as_fast_as_can_be(
-    clients: Vec<Arc<Client>>,
+fn as_fast_as_can_be(
+    clients: &[Arc<Client>],
     n_clients: u32,
     end: Instant,
-    done: mpsc::Sender<Outcome>,
-) -> u64 {
+    done: &mpsc::Sender<Outcome>,
+) {
     for first in 0..n_clients as usize {
-        let (clients, done) = (clients.clone(), done.clone());
+        let (clients, done) = (clients.to_vec(), done.clone());
         tokio::spawn(async move {
             let servers = clients.iter().enumerate().cycle();
             for (server, client) in servers.skip(first % clients.len()) {
@@ -161,5 +163,4 @@ async fn as_fast_as_can_be(
             }
         });
     }
-    0
 }
