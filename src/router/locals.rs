@@ -123,7 +123,8 @@ fn state(status: Option<&ModelStatus>, is_here: bool) -> LocalState {
         Some(ModelState::Fetching | ModelState::Queued | ModelState::Loading) => {
             LocalState::Loading
         }
-        Some(ModelState::Failed { .. }) => LocalState::Failed,
+        // Once its time has come it may be tried again.
+        Some(ModelState::Failed { retry_in, .. }) if !retry_in.is_zero() => LocalState::Failed,
         _ if is_here => LocalState::Stored,
         _ => LocalState::Absent,
     }

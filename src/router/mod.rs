@@ -277,7 +277,7 @@ impl Router {
         let record = Record::new(asking, serde_json::to_value(&plan).unwrap_or_default());
         core.decisions.keep(&record);
         if candidates.is_empty() {
-            let error = refused(&plan);
+            let error = self.refused(&plan, &question, &request).await;
             let end = decision::End::Failed(error.clone());
             record.finished(&end, crate::chat::Usage::default());
             core.ended(&record);
@@ -310,6 +310,32 @@ impl Router {
         })
     }
 
+    /// Why nobody may answer. Of a model that only this machine could have, it can say more than that nobody knows it.
+    async fn refused(
+        &self,
+        plan: &Plan,
+        question: &Question,
+        request: &ChatRequest,
+    ) -> BackendError {
+        let excluded = |by: fn(&Exclusion) -> bool| {
+            let mut all = plan.candidates.iter().map(|one| one.excluded.as_ref());
+            all.all(|excluded| excluded.is_some_and(by))
+        };
+        let not_here = excluded(|by| {
+            matches!(
+                by,
+                Exclusion::LoadFailed | Exclusion::UnknownHere | Exclusion::NotHere
+            )
+        });
+        if question.only_this_model && not_here {
+            // Such as a file that is not whole yet, which is in no list, or why it could not be loaded.
+            if let Err(error) = self.core.local.chat(request, None).await {
+                return error;
+            }
+        }
+        refused(plan)
+    }
+
     fn question(
         &self,
         request: &ChatRequest,
@@ -329,9 +355,14 @@ impl Router {
             || wishes.preferences.strategy.is_some();
         let is_simple = team.is_none() && self.core.settings.providers.is_empty();
         let names_one = self.core.names.read(&request.model) != Name::Auto;
+        let only_this_model = is_simple && names_one && !wants_others;
+        // However it is spelled.
+        let known_here = self.core.local.pool().canonical(&request.model);
+        let known_here = known_here.ok().filter(|_| only_this_model);
+        let model = known_here.map_or_else(|| request.model.clone(), |id| id.to_string());
         let question = Question {
-            only_this_model: is_simple && names_one && !wants_others,
-            model: request.model.clone(),
+            only_this_model,
+            model,
             task: wishes.task.clone(),
             team,
             preferences: wishes.preferences.clone(),
