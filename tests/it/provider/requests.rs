@@ -252,6 +252,30 @@ async fn openrouter_is_told_to_keep_nothing_whatever_a_client_says() {
 }
 
 #[tokio::test]
+async fn who_is_to_go_on_with_an_answer_is_told_so_in_its_own_words() {
+    let (server, house) = (ProviderServer::start(), House::new());
+    let mut begun = hello();
+    let said = Message::text(Role::Assistant, "Once upon");
+    begun.messages.push(said);
+    begun.continue_final = true;
+    for (dialect, shape, is_told) in [
+        (Dialect::Compatible, Shape::OpenAi, true),
+        // It goes on with an assistant's last message by itself, and knows no such field.
+        (Dialect::OpenRouter, Shape::OpenRouter, false),
+    ] {
+        let provider = house.provider(dialect, &server.base_url(shape));
+        let sent = arrived(&provider, &server, &begun).await;
+        let told = sent.body.get("continue_final_message");
+        assert_eq!(told.is_some(), is_told, "{dialect:?}");
+        assert_eq!(sent.body["messages"][1]["content"], "Once upon");
+        if is_told {
+            assert_eq!(told, Some(&json!(true)));
+            assert_eq!(sent.body["add_generation_prompt"], false);
+        }
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_compatible_gets_it_all_and_the_count_of_hops() {
     let (server, house) = (ProviderServer::start(), House::new());
     let base_url = format!("http://{}", server.address());

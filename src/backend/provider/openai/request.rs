@@ -54,6 +54,10 @@ pub(in crate::backend::provider) fn body(
         };
         put(name, json!(most));
     }
+    if request.continue_final && dialect == Dialect::Compatible {
+        put("continue_final_message", json!(true));
+        put("add_generation_prompt", json!(false));
+    }
     if !request.stop.is_empty() {
         put("stop", json!(request.stop));
     }
@@ -71,13 +75,8 @@ pub(in crate::backend::provider) fn body(
             put("parallel_tool_calls", json!(parallel));
         }
     }
-    match &request.response_format {
-        Some(ResponseFormat::JsonObject) => put("response_format", json!({"type": "json_object"})),
-        Some(ResponseFormat::JsonSchema(schema)) => put(
-            "response_format",
-            json!({"type": "json_schema", "json_schema": schema}),
-        ),
-        None => {}
+    if let Some(format) = &request.response_format {
+        put("response_format", response_format(format));
     }
     if dialect == Dialect::OpenRouter {
         let asked = request.extra.get("provider");
@@ -85,6 +84,15 @@ pub(in crate::backend::provider) fn body(
             .map_err(|message| ("provider", message))?;
     }
     Ok(Value::Object(body))
+}
+
+fn response_format(format: &ResponseFormat) -> Value {
+    match format {
+        ResponseFormat::JsonObject => json!({"type": "json_object"}),
+        ResponseFormat::JsonSchema(schema) => {
+            json!({"type": "json_schema", "json_schema": schema})
+        }
+    }
 }
 
 /// Errors: the model's name asks a third party about a prompt that may not be kept.
