@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::app;
 use crate::backend::local::LocalBackend;
-use crate::backend::provider::{App, Provider, ProviderHttp, ProviderOptions, Retention};
+use crate::backend::provider::{Provider, ProviderHttp, ProviderOptions, Retention};
 use crate::config::Config;
 use crate::config::document::Problem;
 use crate::config::router::ProviderSettings;
@@ -20,10 +20,6 @@ use crate::router::prices::Prices;
 use crate::router::quality::Quality;
 use crate::router::teams::Teams;
 use crate::router::{Router, RouterOptions};
-
-/// Where OpenRouter shows requests under.
-const APP_URL: &str = "https://ingle.example";
-const APP_TITLE: &str = "Ingle";
 
 /// How often the folder of teams is looked at.
 const TEAMS_EVERY: Duration = Duration::from_secs(2);
@@ -85,10 +81,6 @@ fn options(settings: &ProviderSettings, config: &Config) -> ProviderOptions {
     ProviderOptions {
         base_url: Some(settings.base_url.clone()),
         key: settings.api_key.clone(),
-        app: Some(App {
-            url: APP_URL.to_owned(),
-            title: APP_TITLE.to_owned(),
-        }),
         retention: if settings.zdr {
             Retention::Never
         } else {
