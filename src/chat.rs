@@ -1,8 +1,12 @@
 //! The domain: what a chat is, in no dialect's words.
 
+mod size;
+
 use std::fmt;
 
 use serde_json::{Map, Value};
+
+pub use size::{BYTES_PER_TOKEN, PromptSize};
 
 use crate::keep_alive::KeepAlive;
 use crate::money::MicroUsd;
@@ -224,7 +228,7 @@ pub struct ChatRequest {
     pub parallel_tool_calls: Option<bool>,
     /// The form of the answer; absent: text.
     pub response_format: Option<ResponseFormat>,
-    /// Fields only providers understand, passed through in OpenAI's words.
+    /// Fields only providers understand, passed through in OpenAI's words: those of [`EXTRA_FIELDS`].
     pub extra: Map<String, Value>,
 }
 
@@ -269,6 +273,26 @@ impl ChatRequest {
         parts.any(|part| matches!(part, ContentPart::Image(_)))
     }
 }
+
+/// The fields of [`ChatRequest::extra`].
+pub const EXTRA_FIELDS: &[&str] = &[
+    "metadata",
+    "plugins",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "provider",
+    "reasoning",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "session_id",
+    "store",
+    "thinking",
+    "transforms",
+    "user",
+    "verbosity",
+];
 
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq)]

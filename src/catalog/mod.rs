@@ -42,8 +42,8 @@ pub use checked::{
 pub use disk::free_bytes;
 pub use error::{Error, Near};
 pub use fetch::{
-    CaFile, FetchError, HttpOptions, HubOptions, PipOptions, ProxyOptions, client_builder,
-    no_client,
+    CaFile, FetchError, HttpOptions, HubOptions, PipOptions, ProxyOptions, client_builder, host,
+    innermost, no_client,
 };
 pub use folders::{Skipped, without_shard};
 pub use foreign::{Candidate, Contents, ForeignStore, Program, Refused};

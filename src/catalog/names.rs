@@ -1,5 +1,7 @@
 //! Names that are close to one that nothing has.
 
+use strsim::levenshtein as distance;
+
 /// So many names are worth showing.
 const SHOWN_MOST: usize = 3;
 
@@ -24,26 +26,6 @@ pub fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a 
         .take(SHOWN_MOST)
         .map(|(_, candidate)| candidate)
         .collect()
-}
-
-/// How many letters have to be put in, left out or changed to make one text the other.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (n_left, letter) in left.chars().enumerate() {
-        let mut diagonal = n_left;
-        let mut before = n_left + 1;
-        if let Some(first) = row.first_mut() {
-            *first = before;
-        }
-        for (cell, other) in row.iter_mut().skip(1).zip(&right) {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = *cell;
-            before = changed.min(before + 1).min(*cell + 1);
-            *cell = before;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ pub(super) async fn serve(
         .map(|name| pool.resolve(name))
         .collect::<Result<_, _>>()?;
     let address = server.local_addr()?;
-    let money = server.router().money().clone();
     // Whoever knows the address may already ask it to stop.
     let mut signals = Signals::new()?;
     writeln!(io::stdout(), "http://{address}")?;
@@ -52,8 +51,6 @@ pub(super) async fn serve(
             tracing::warn!(n_cut_off, "connections were cut off");
         }
         pool.shutdown(drain).await;
-        // What was spent last is written down.
-        money.close().await;
     };
     tokio::select! {
         () = finish => {}

@@ -195,11 +195,6 @@ impl Server {
         self
     }
 
-    /// Who answers.
-    pub fn router(&self) -> &router::Router {
-        &self.state.router
-    }
-
     /// The handle that makes `/health` say ready.
     pub fn readiness(&self) -> Readiness {
         Readiness(Arc::clone(&self.state.ready))
@@ -211,6 +206,7 @@ impl Server {
         let Self { listener, state } = self;
         let draining = state.draining.clone();
         let (limits, mcp) = (state.limits, state.mcp.clone());
+        let money = state.router.money().clone();
         let upkeep = tokio::spawn(upkeep(state.recorded.clone()));
         let watch = tokio::spawn(watch(state.named.clone()));
         let cut_off =
@@ -218,6 +214,8 @@ impl Server {
         upkeep.abort();
         watch.abort();
         mcp.end();
+        // What was spent last is written down, whoever runs the server.
+        money.close().await;
         cut_off
     }
 }

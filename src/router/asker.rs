@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 
-use super::attempt::{Attempt, Bounds, prompt_tokens};
+use super::attempt::{Attempt, Bounds};
 use super::chase::{Asked, Begun, Candidates, Lost, chase};
 use super::core::Core;
 use super::decision::{End, Record};
@@ -51,18 +51,6 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn record(&self) -> &Record {
-        &self.record
-    }
-
-    pub(super) fn request(&self) -> &ChatRequest {
-        &self.request
-    }
-
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.until
-    }
-
     fn place(&self) -> MutexGuard<'_, Option<Place>> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,12 +112,10 @@ impl Asker {
         candidate: &Candidate,
         why: Why,
     ) -> Result<(Begun, Attempt), BackendError> {
-        let (guess, most) = prompt_tokens(&self.request);
         let max_tokens = candidate.max_tokens.or(self.request.max_new_tokens);
         let bounds = Bounds {
             account: &self.account,
-            prompt_tokens: most,
-            prompt_tokens_guess: guess,
+            prompt: self.question.prompt,
             max_tokens: max_tokens.unwrap_or(self.core.settings.max_tokens),
             price: candidate.price,
         };
@@ -235,9 +221,9 @@ impl Asker {
     pub(super) async fn go_on(&self, rest: ChatRequest, from: &Target) -> Option<(Begun, Attempt)> {
         let mut question = self.question.clone();
         question.needs.prefix = true;
-        (question.prompt_tokens, question.prompt_tokens_most) = prompt_tokens(&rest);
+        question.prompt = rest.prompt_size();
         question.max_tokens = rest.max_new_tokens;
-        let plan = self.core.plan(&question, &self.account, true).await;
+        let plan = self.core.plan(&question, &rest, &self.account, true).await;
         if !plan.fallback {
             return None;
         }
@@ -342,9 +328,9 @@ impl Candidates for Asker {
         let prediction = match in_line {
             // It is not in the engine's queue yet: its model is on its way.
             None => {
-                self.core
-                    .local_prediction(&candidate.target, &self.question)
-                    .await
+                let (local, name) = (&self.core.local, &candidate.target.model);
+                let foresight = local.predict_by(name, &self.request).await;
+                foresight.ok().and_then(|foresight| foresight.prediction)
             }
             Some(prediction) => prediction,
         };

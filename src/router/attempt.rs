@@ -11,11 +11,8 @@ use super::names::Target;
 use super::prices::Price;
 use crate::backend::provider::AnswerFacts;
 use crate::backend::{BackendError, BackendErrorKind, ProviderFault};
-use crate::chat::{ChatDelta, ChatRequest, Usage};
+use crate::chat::{BYTES_PER_TOKEN, ChatDelta, PromptSize, Usage};
 use crate::money::MicroUsd;
-
-/// Bytes of a token, where nobody counted.
-const TOKEN_BYTES: u64 = 4;
 
 /// How far an attempt came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +59,9 @@ impl Attempt {
         let number = record.asked(&target.to_string(), why);
         let price = bounds.price;
         let worst = price.map_or(MicroUsd::ZERO, |price| {
-            price.worst(bounds.prompt_tokens, bounds.max_tokens)
+            price.worst(bounds.prompt.at_most, bounds.max_tokens)
         });
-        let tokens = u64::from(bounds.prompt_tokens) + u64::from(bounds.max_tokens);
+        let tokens = u64::from(bounds.prompt.at_most) + u64::from(bounds.max_tokens);
         let order = Order {
             request: record.id().to_string(),
             attempt: u32::try_from(number).unwrap_or(u32::MAX),
@@ -91,7 +88,7 @@ impl Attempt {
             phase: Phase::Held,
             began: Instant::now(),
             first: None,
-            prompt_tokens: bounds.prompt_tokens_guess,
+            prompt_tokens: bounds.prompt.about,
             said_bytes: 0,
         })
     }
@@ -182,7 +179,7 @@ impl Attempt {
         if let Some(about) = &self.about {
             return about.usage();
         }
-        let tokens = self.said_bytes.div_ceil(TOKEN_BYTES);
+        let tokens = self.said_bytes.div_ceil(BYTES_PER_TOKEN);
         Usage {
             prompt_tokens: self.prompt_tokens,
             completion_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
@@ -280,10 +277,7 @@ impl Drop for Attempt {
 #[derive(Clone, Copy)]
 pub(super) struct Bounds<'a> {
     pub(super) account: &'a super::money::Account,
-    /// Tokens of the prompt, certainly no more.
-    pub(super) prompt_tokens: u32,
-    /// Tokens of the prompt, about.
-    pub(super) prompt_tokens_guess: u32,
+    pub(super) prompt: PromptSize,
     pub(super) max_tokens: u32,
     /// What it costs.
     pub(super) price: Option<Price>,
@@ -313,47 +307,4 @@ fn not_held(error: &NotHeld) -> BackendError {
         NotHeld::Ledger(_) => BackendErrorKind::Failed,
     };
     BackendError::new(kind, error.to_string())
-}
-
-/// Tokens of a request's prompt, about, and certainly no more: one a byte, and what templates add.
-pub(super) fn prompt_tokens(request: &ChatRequest) -> (u32, u32) {
-    use crate::chat::ContentPart;
-    /// What roles and separators take, a message.
-    const PER_MESSAGE: u64 = 16;
-    /// What a picture takes at most.
-    const PER_IMAGE: u64 = 3000;
-    let mut most = PER_MESSAGE;
-    let mut guess = 4;
-    for message in &request.messages {
-        most += PER_MESSAGE;
-        guess += 4;
-        for part in &message.content {
-            let (bytes, more) = match part {
-                ContentPart::Text(text) => (text.len() as u64, 0),
-                ContentPart::Image(_) => (0, PER_IMAGE),
-            };
-            most += bytes + more;
-            guess += bytes.div_ceil(TOKEN_BYTES) + more / 2;
-        }
-        for call in &message.tool_calls {
-            let bytes = (call.id.len() + call.name.len() + call.arguments.len()) as u64;
-            most += bytes + PER_MESSAGE;
-            guess += bytes.div_ceil(TOKEN_BYTES);
-        }
-    }
-    for tool in &request.tools {
-        let description = tool.description.as_ref().map_or(0, String::len);
-        let schema = tool
-            .parameters
-            .as_ref()
-            .map_or(0, |schema| schema.to_string().len());
-        let bytes = (tool.name.len() + description + schema) as u64;
-        most += bytes + PER_MESSAGE * 4;
-        guess += bytes.div_ceil(TOKEN_BYTES);
-    }
-    if let Some(crate::chat::ResponseFormat::JsonSchema(schema)) = &request.response_format {
-        most += schema.to_string().len() as u64;
-    }
-    let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    (count(guess), count(most))
 }

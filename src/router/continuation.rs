@@ -1,10 +1,7 @@
 //! Going on with an answer that broke off: when that is honest, what is asked for, and where the new text begins.
 
 use crate::backend::provider::Dialect;
-use crate::chat::{ChatRequest, ContentPart, Message, Role, Said, ToolChoice};
-
-/// Bytes of a token, where nobody counted.
-const TOKEN_BYTES: usize = 4;
+use crate::chat::{BYTES_PER_TOKEN, ChatRequest, ContentPart, Message, Role, Said, ToolChoice};
 
 /// What can be done about an answer that broke off.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +21,8 @@ pub(super) fn of(request: &ChatRequest, said: &Said) -> Continuation {
     if may_call || !is_plain || request.response_format.is_some() {
         return Continuation::Impossible;
     }
-    let n_said = u32::try_from(said.text.len().div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX);
+    let n_said =
+        u32::try_from((said.text.len() as u64).div_ceil(BYTES_PER_TOKEN)).unwrap_or(u32::MAX);
     let left = request
         .max_new_tokens
         .map(|most| most.saturating_sub(n_said));

@@ -17,9 +17,10 @@ use super::quality::Quality;
 use crate::backend::ProviderFault;
 use crate::backend::local::LocalBackend;
 use crate::backend::provider::Provider;
+use crate::chat::ChatRequest;
 use crate::config::router::RouterSettings;
 use crate::egress::{Egress, Privacy, Purpose};
-use crate::engine::predict::{Deadlines, Prediction, Shown};
+use crate::engine::predict::{Deadlines, Shown};
 use crate::money::MicroUsd;
 
 /// Hedges that may be saved up.
@@ -94,13 +95,14 @@ impl Core {
     pub(super) async fn plan(
         &self,
         question: &Question,
+        request: &ChatRequest,
         account: &Account,
         is_streamed: bool,
     ) -> Plan {
         let deadlines = self.local_deadlines(question, is_streamed);
         let (locals, is_fresh) = self
             .locals
-            .for_question(&self.local, question, &deadlines)
+            .for_request(&self.local, request, &deadlines)
             .await;
         let plan = self.plan_with(question, account, &locals);
         if plan.unknown.is_none() || is_fresh {
@@ -110,7 +112,7 @@ impl Core {
         self.locals.forget();
         let (locals, _) = self
             .locals
-            .for_question(&self.local, question, &deadlines)
+            .for_request(&self.local, request, &deadlines)
             .await;
         self.plan_with(question, account, &locals)
     }
@@ -131,10 +133,9 @@ impl Core {
     }
 
     fn facts(&self, target: &Target) -> Facts {
-        let price = self.prices.of(&target.provider, &target.model);
         if target.is_local() {
             return Facts {
-                price,
+                price: self.prices.of(&target.provider, &target.model),
                 context: self.locals.context(&target.model),
                 tools: Some(false),
                 images: Some(false),
@@ -154,7 +155,7 @@ impl Core {
             )
         };
         Facts {
-            price,
+            price: about.map(|about| about.price),
             context: about.and_then(|about| about.context),
             max_output: about.and_then(|about| about.max_output),
             prefix: dialect.map(|dialect| continues_a_prefix(dialect, &target.model)),
@@ -173,27 +174,9 @@ impl Core {
         }
     }
 
-    /// When a model of this machine would answer `question`.
-    pub(super) async fn local_prediction(
-        &self,
-        target: &Target,
-        question: &Question,
-    ) -> Option<Prediction> {
-        let outlook = self.local.pool().outlook(&target.model).await.ok()?;
-        let max_tokens = question.max_tokens.unwrap_or(u32::MAX);
-        outlook.predict(question.prompt_tokens, max_tokens)
-    }
-
-    /// How far the prompt of `question` may go, once everybody has had their say.
-    pub(super) fn privacy(&self, question: &Question) -> Privacy {
-        let of_team = question.team.as_ref().and_then(|team| team.privacy);
-        let privacy = question.privacy.tightened(self.settings.privacy);
-        privacy.tightened(of_team.unwrap_or_default())
-    }
-
     /// What a model of this machine must keep: the deadline, and of its first content what is configured for it.
     fn local_deadlines(&self, question: &Question, is_streamed: bool) -> Deadlines {
-        let deadline = self.deadline(question);
+        let deadline = question.deadline_under(&self.settings);
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let first = deadline.filter(|_| is_streamed);
         Deadlines {
@@ -206,12 +189,6 @@ impl Core {
                 Shown::Whole
             },
         }
-    }
-
-    /// By when something shall be seen.
-    pub(super) fn deadline(&self, question: &Question) -> Option<Duration> {
-        let of_team = question.team.as_ref().and_then(|team| team.deadline);
-        question.deadline.or(of_team).or(self.settings.deadline)
     }
 
     /// Asks a provider, in a while, what an answer has cost that ended without a bill.
@@ -287,6 +264,9 @@ impl Core {
     pub(super) fn ended(&self, record: &Record) {
         let decision = record.now();
         self.measures.ended(&decision);
+        if !tracing::enabled!(target: "ingle::decision", tracing::Level::INFO) {
+            return;
+        }
         match serde_json::to_string(&decision) {
             Ok(decision) => tracing::info!(target: "ingle::decision", decision, "decided"),
             Err(error) => tracing::warn!(%error, "a decision could not be written"),

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::policy::{LocalModel, LocalState, Question};
+use super::policy::{LocalModel, LocalState};
 use crate::backend::local::LocalBackend;
+use crate::chat::ChatRequest;
 use crate::engine::predict::{Deadlines, Verdict, judge};
 use crate::pool::{ModelState, ModelStatus};
 
@@ -46,11 +47,11 @@ impl Locals {
         *self.seen() = None;
     }
 
-    /// All models, with what is predicted for `question`; and whether they were looked at for it.
-    pub(super) async fn for_question(
+    /// All models, with what is predicted for `request`; and whether they were looked at for it.
+    pub(super) async fn for_request(
         &self,
         local: &LocalBackend,
-        question: &Question,
+        request: &ChatRequest,
         deadlines: &Deadlines,
     ) -> (Vec<LocalModel>, bool) {
         let fresh = {
@@ -66,7 +67,7 @@ impl Locals {
         for known in models.iter() {
             let mut model = known.model.clone();
             if matches!(model.state, LocalState::Ready | LocalState::Loading) {
-                predict(local, (question, deadlines), &mut model).await;
+                predict(local, (request, deadlines), &mut model).await;
             }
             predicted.push(model);
         }
@@ -96,20 +97,17 @@ impl Locals {
     }
 }
 
-/// When a model would answer `question`, as its engine's queue and its load foretell it.
+/// When a model would answer `request`, as its engine's queue and its load foretell it.
 async fn predict(
     local: &LocalBackend,
-    (question, deadlines): (&Question, &Deadlines),
+    (request, deadlines): (&ChatRequest, &Deadlines),
     model: &mut LocalModel,
 ) {
     let Some(name) = model.names.first() else {
         return;
     };
-    let Ok(outlook) = local.pool().outlook(name).await else {
-        return;
-    };
-    let max_tokens = question.max_tokens.unwrap_or(u32::MAX);
-    if let Some(prediction) = outlook.predict(question.prompt_tokens, max_tokens) {
+    let foresight = local.predict_by(name, request).await;
+    if let Some(prediction) = foresight.ok().and_then(|foresight| foresight.prediction) {
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
         model.first = time(prediction.ttft.p50);
         model.total = time(prediction.total.p50);

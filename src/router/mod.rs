@@ -29,13 +29,12 @@ use crate::backend::local::LocalBackend;
 use crate::backend::provider::Provider;
 use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
 use crate::caller::{Caller, TeamId};
-use crate::chat::{ChatRequest, ResponseFormat};
+use crate::chat::{ChatRequest, ResponseFormat, Usage};
 use crate::config::router::RouterSettings;
 use crate::egress::Egress;
 use asker::Asker;
-use attempt::prompt_tokens;
 use core::Core;
-use decision::{Asking, Decision, Decisions, Record};
+use decision::{Asking, Decision, Decisions, End, Record};
 use measure::Measures;
 use money::{Account, Money};
 use names::{Name, Names};
@@ -134,17 +133,13 @@ impl Routed {
     /// # Errors
     /// Nobody answered.
     pub async fn answer(self) -> Result<Answer, BackendError> {
-        let unheard = Unheard(Some(self.asker));
-        let Some(asker) = &unheard.0 else {
-            return Err(BackendError::new(
-                BackendErrorKind::Failed,
-                "nobody was asked",
-            ));
-        };
+        let asker = self.asker;
+        let mut unheard = Unheard(Some(&asker));
         let began = asker.begin().await;
-        let asker = unheard.heard();
-        match (began, asker) {
-            (Ok((begun, attempt)), Some(asker)) => {
+        unheard.0 = None;
+        drop(unheard);
+        match began {
+            Ok((begun, attempt)) => {
                 let (target, why) = (attempt.target().to_string(), attempt.why());
                 let stream = Relay::stream(asker, begun, attempt);
                 Ok(Answer {
@@ -153,32 +148,21 @@ impl Routed {
                     why,
                 })
             }
-            (Err(error), Some(asker)) => {
-                let end = decision::End::Failed(error.clone());
-                asker.ended(&end, crate::chat::Usage::default());
+            Err(error) => {
+                asker.ended(&End::Failed(error.clone()), Usage::default());
                 Err(error)
             }
-            (_, None) => Err(BackendError::new(
-                BackendErrorKind::Failed,
-                "nobody was asked",
-            )),
         }
     }
 }
 
 /// A request that nobody has answered yet: if whoever asked leaves, the record says so.
-struct Unheard(Option<Asker>);
+struct Unheard<'a>(Option<&'a Asker>);
 
-impl Unheard {
-    fn heard(mut self) -> Option<Asker> {
-        self.0.take()
-    }
-}
-
-impl Drop for Unheard {
+impl Drop for Unheard<'_> {
     fn drop(&mut self) {
-        if let Some(asker) = &self.0 {
-            asker.ended(&decision::End::Cancelled, crate::chat::Usage::default());
+        if let Some(asker) = self.0 {
+            asker.ended(&End::Cancelled, Usage::default());
         }
     }
 }
@@ -244,7 +228,10 @@ impl Router {
     /// The team is not known, or not the caller's.
     pub async fn plan(&self, request: &ChatRequest, meta: &Meta) -> Result<Plan, BackendError> {
         let (question, account) = self.question(request, meta)?;
-        Ok(self.core.plan(&question, &account, meta.is_streamed).await)
+        let core = &self.core;
+        Ok(core
+            .plan(&question, request, &account, meta.is_streamed)
+            .await)
     }
 
     /// Decides who may answer.
@@ -262,7 +249,9 @@ impl Router {
         let (question, account) = self.question(&request, &meta)?;
         let core = &self.core;
         core.save_hedge();
-        let plan = core.plan(&question, &account, meta.is_streamed).await;
+        let plan = core
+            .plan(&question, &request, &account, meta.is_streamed)
+            .await;
         let mut candidates: Vec<_> = plan.allowed().cloned().collect();
         if !plan.fallback {
             candidates.truncate(1);
@@ -272,18 +261,17 @@ impl Router {
             team: account.team.as_ref().map(ToString::to_string),
             key: account.key.as_ref().map(ToString::to_string),
             task: question.task.clone(),
-            privacy: question.privacy.to_string(),
+            privacy: question.privacy_under(&core.settings).to_string(),
         };
         let record = Record::new(asking, serde_json::to_value(&plan).unwrap_or_default());
         core.decisions.keep(&record);
         if candidates.is_empty() {
             let error = self.refused(&plan, &question, &request).await;
-            let end = decision::End::Failed(error.clone());
-            record.finished(&end, crate::chat::Usage::default());
+            record.finished(&End::Failed(error.clone()), Usage::default());
             core.ended(&record);
             return Err(error);
         }
-        let deadline = core.deadline(&question);
+        let deadline = question.deadline_under(&core.settings);
         let began = record.began();
         let first_within = deadline.filter(|_| meta.is_streamed);
         let whole_within = deadline.filter(|_| !meta.is_streamed);
@@ -295,7 +283,7 @@ impl Router {
         Ok(Routed {
             asker: Asker {
                 core: Arc::clone(core),
-                privacy: core.privacy(&question),
+                privacy: question.privacy_under(&core.settings),
                 request: Arc::new(request),
                 question,
                 account,
@@ -342,7 +330,6 @@ impl Router {
         meta: &Meta,
     ) -> Result<(Question, Account), BackendError> {
         let team = self.team(meta)?;
-        let (guess, most) = prompt_tokens(request);
         let account = Account {
             key: meta.caller.key.clone(),
             team: team.as_ref().map(|team| TeamId::new(&team.name)),
@@ -369,8 +356,7 @@ impl Router {
             enable_fallback: wishes.enable_fallback,
             privacy: privacy.tightened(meta.caller.privacy),
             deadline: wishes.deadline,
-            prompt_tokens: guess,
-            prompt_tokens_most: most,
+            prompt: request.prompt_size(),
             max_tokens: request.max_new_tokens,
             expected_tokens: None,
             has_temperature: request.sampling.temperature.is_some(),

@@ -36,7 +36,7 @@ pub(super) struct Relay {
 impl Relay {
     /// The answer of `attempt`, which has begun.
     pub(super) fn stream(asker: Asker, begun: Begun, attempt: Attempt) -> ChatStream {
-        asker.record().committed(&attempt.target().to_string());
+        asker.record.committed(&attempt.target().to_string());
         let mut relay = Self {
             asker,
             attempt: Some(attempt),
@@ -82,7 +82,7 @@ impl Relay {
             .as_ref()
             .and_then(|one| self.asker.idle_time(one.target()));
         let now = Instant::now();
-        let until = self.asker.until();
+        let until = self.asker.until;
         let by = idle.map(|idle| now + idle).into_iter().chain(until).min();
         let item = match by {
             None => self.stream.next().await,
@@ -151,7 +151,7 @@ impl Relay {
         }
         // What was held back for an echo was never said.
         self.echo = None;
-        let rest = match continuation::of(self.asker.request(), &self.said) {
+        let rest = match continuation::of(&self.asker.request, &self.said) {
             Continuation::Impossible => return Err(error),
             Continuation::Complete => {
                 let (reason, usage) = (FinishReason::Length, self.before);
@@ -167,7 +167,7 @@ impl Relay {
             return Err(error);
         };
         let by = attempt.target();
-        self.asker.record().committed(&by.to_string());
+        self.asker.record.committed(&by.to_string());
         // Who computes here goes on from the very text.
         self.echo = (!by.is_local()).then(|| Echo::of(&self.said.text));
         self.ready.push_back(ChatDelta::Continued {

@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::LocalBackend;
 use crate::backend::BackendError;
-use crate::chat::ChatRequest;
+use crate::chat::{BYTES_PER_TOKEN, ChatRequest};
 use crate::engine::predict::Prediction;
 use crate::pool::{ModelId, ModelOutlook};
 
-/// Bytes of text a token has, before any are counted.
-const BYTES_PER_TOKEN: f64 = 4.0;
 /// Tokens the chat template adds to each message.
 const TOKENS_PER_MESSAGE: f64 = 6.0;
 /// Requests after which a request counts half.
@@ -60,7 +58,8 @@ impl TextLengths {
         let models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // As many bytes as a short text count for the general.
         let counted = models.get(model).copied().unwrap_or_default();
-        let per_token = (counted.n_bytes + 64.0 * BYTES_PER_TOKEN) / (counted.n_tokens + 64.0);
+        let per_token =
+            (counted.n_bytes + 64.0 * BYTES_PER_TOKEN as f64) / (counted.n_tokens + 64.0);
         let framing = TOKENS_PER_MESSAGE * request.messages.len() as f64;
         #[expect(
             clippy::cast_possible_truncation,
@@ -91,7 +90,19 @@ impl LocalBackend {
     /// # Errors
     /// [`BackendError`] for a model that is not known.
     pub async fn predict(&self, request: &ChatRequest) -> Result<Foresight, BackendError> {
-        let model = self.pool.canonical(&request.model)?;
+        self.predict_by(&request.model, request).await
+    }
+
+    /// As [`predict`](Self::predict), by the model of another name.
+    ///
+    /// # Errors
+    /// As for [`predict`](Self::predict).
+    pub async fn predict_by(
+        &self,
+        name: &str,
+        request: &ChatRequest,
+    ) -> Result<Foresight, BackendError> {
+        let model = self.pool.canonical(name)?;
         let outlook = self.pool.outlook(model.as_str()).await?;
         let n_prompt_tokens = self.text_lengths.estimate(&model, request);
         let max_new_tokens = request.max_new_tokens.unwrap_or(u32::MAX);

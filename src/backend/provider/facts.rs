@@ -3,19 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::chat::{ChatDelta, ChatRequest, ContentPart, Usage};
-
-/// Bytes of text in a token, where nobody counted the tokens.
-const BYTES_PER_TOKEN: u64 = 4;
-/// What a picture is counted as, where nobody counted: about what a large one takes.
-const TOKENS_PER_IMAGE: u64 = 1500;
+use crate::chat::{BYTES_PER_TOKEN, ChatDelta, ChatRequest, Usage};
 
 /// What is known of an answer: shared with the stream, so that it is there also when that was dropped.
 #[derive(Debug, Default)]
 pub struct AnswerFacts {
     known: Mutex<Known>,
     /// Tokens of the prompt, guessed.
-    prompt_tokens: u64,
+    prompt_tokens: u32,
     /// Bytes that were answered so far.
     said_bytes: AtomicU64,
 }
@@ -31,7 +26,7 @@ struct Known {
 impl AnswerFacts {
     pub(super) fn of(request: &ChatRequest) -> Self {
         Self {
-            prompt_tokens: guessed_prompt(request),
+            prompt_tokens: request.prompt_size().about,
             ..Self::default()
         }
     }
@@ -61,13 +56,13 @@ impl AnswerFacts {
             // A provider that counts nothing for a text did not count.
             Some(usage) if usage.completion_tokens > 0 || said == 0 => usage,
             Some(usage) => Usage {
-                prompt_tokens: usage.prompt_tokens.max(guess(self.prompt_tokens)),
+                prompt_tokens: usage.prompt_tokens.max(self.prompt_tokens),
                 completion_tokens: said,
                 is_estimated: true,
                 ..usage
             },
             None => Usage {
-                prompt_tokens: guess(self.prompt_tokens),
+                prompt_tokens: self.prompt_tokens,
                 completion_tokens: said,
                 is_estimated: true,
                 ..Usage::default()
@@ -112,29 +107,4 @@ fn learn(place: &mut Option<String>, name: &str) {
     if place.is_none() && !name.is_empty() && name.len() <= 256 {
         *place = Some(name.to_owned());
     }
-}
-
-/// Tokens a request's texts, tools and pictures are guessed to be.
-fn guessed_prompt(request: &ChatRequest) -> u64 {
-    let (mut n_bytes, mut n_images) = (0, 0);
-    for message in &request.messages {
-        for part in &message.content {
-            match part {
-                ContentPart::Text(text) => n_bytes += text.len() as u64,
-                ContentPart::Image(_) => n_images += 1,
-            }
-        }
-        for call in &message.tool_calls {
-            n_bytes += (call.name.len() + call.arguments.len()) as u64;
-        }
-    }
-    for tool in &request.tools {
-        let schema = tool
-            .parameters
-            .as_ref()
-            .map_or(0, |schema| schema.to_string().len());
-        n_bytes +=
-            (tool.name.len() + tool.description.as_ref().map_or(0, String::len) + schema) as u64;
-    }
-    n_bytes.div_ceil(BYTES_PER_TOKEN) + n_images * TOKENS_PER_IMAGE
 }

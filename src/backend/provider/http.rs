@@ -1,6 +1,5 @@
 //! The one way out to providers: a pool of connections, and the egress log before each request.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use reqwest::{Client, Method, Response, Url};
 
 use super::fault::Fault;
 use crate::backend::ProviderFault;
-use crate::catalog::{FetchError, HttpOptions, client_builder, no_client};
+use crate::catalog::{FetchError, HttpOptions, client_builder, host, innermost, no_client};
 use crate::egress::{EgressLog, LogError, ProviderPermit, ProvidersReached};
 
 /// A connection nobody used for so long is closed: providers close theirs after a minute.
@@ -143,22 +142,4 @@ fn failure(host: &str, error: &reqwest::Error) -> Fault {
         kind,
         format!("{host} closed the connection without an answer: {reason}"),
     )
-}
-
-/// The last link of the chain of causes: the first would show the address, and what stands in it.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    let mut said = None;
-    while let Some(error) = cause {
-        said = Some(error.to_string());
-        cause = error.source();
-    }
-    said.unwrap_or_else(|| "the request could not be made".to_owned())
-}
-
-/// An address's host, and its port where that is not the usual one.
-pub(super) fn host(url: &Url) -> String {
-    let name = url.host_str().unwrap_or_default();
-    url.port()
-        .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
 }

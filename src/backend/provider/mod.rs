@@ -36,10 +36,11 @@ pub use options::{
 pub use prices::{OfferedModel, Settled};
 
 use super::{BackendError, BackendErrorKind, ChatStream};
+use crate::catalog::host;
 use crate::chat::ChatRequest;
 use crate::egress::{Privacy, ProviderPermit};
 use fault::of_answer;
-use http::{NotSent, Outgoing, error_body, host};
+use http::{NotSent, Outgoing, error_body};
 use incoming::Incoming;
 use reader::Reader;
 use who::Who;

@@ -297,14 +297,15 @@ pub(in crate::catalog) fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), host(url), url.path())
 }
 
-pub(super) fn host(url: &Url) -> String {
+/// An address's host, and its port where that is not the usual one.
+pub fn host(url: &Url) -> String {
     let name = url.host_str().unwrap_or_default();
     url.port()
         .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
 }
 
 /// The last link of the chain of causes, which says what happened.
-pub(super) fn innermost(error: &reqwest::Error) -> String {
+pub fn innermost(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     let mut said = None;
     while let Some(error) = cause {

@@ -34,6 +34,7 @@ use super::verify::sha256_of;
 pub use client::{client_builder, no_client};
 pub use error::FetchError;
 pub(super) use http::shown;
+pub use http::{host, innermost};
 pub use options::{CaFile, HttpOptions, HubOptions, PipOptions, ProxyOptions};
 
 /// Verified files that wait to be put into their place, in the manifest's order.

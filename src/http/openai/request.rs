@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::message::parse_message;
 use super::tools::{parse_response_format, parse_tool_choice, parse_tools};
-use crate::chat::{ChatRequest, Message, Role, Sampling};
+use crate::chat::{ChatRequest, EXTRA_FIELDS, Message, Role, Sampling};
 use crate::http::error::ApiError;
 use crate::http::fields::{Fields, shown, wrong_type};
 
@@ -44,26 +44,6 @@ const NOT_BUILT: &[&str] = &[
     "use_beam_search",
     "web_search_options",
     "xtc_probability",
-];
-
-/// Fields that say nothing to a model of this machine and are passed on to a provider.
-const PASSED_ON: &[&str] = &[
-    "metadata",
-    "plugins",
-    "prediction",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "provider",
-    "reasoning",
-    "reasoning_effort",
-    "safety_identifier",
-    "service_tier",
-    "session_id",
-    "store",
-    "thinking",
-    "transforms",
-    "user",
-    "verbosity",
 ];
 
 impl ChatCompletion {
@@ -136,7 +116,7 @@ pub(in crate::http) fn required<T>(
 }
 
 fn passed_on(fields: &Fields<'_>) -> serde_json::Map<String, Value> {
-    let known = PASSED_ON.iter().filter_map(|name| {
+    let known = EXTRA_FIELDS.iter().filter_map(|name| {
         let value = fields.get(name)?;
         Some(((*name).to_owned(), value.clone()))
     });

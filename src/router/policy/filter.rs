@@ -204,7 +204,7 @@ impl Case<'_> {
     /// Whether prompt and answer fit; settles how long the answer may be.
     fn fits(&mut self) -> Result<(), Exclusion> {
         let question = self.asked.question;
-        let prompt = question.prompt_tokens;
+        let prompt = question.prompt.about;
         if let Some(holds) = self.facts.context
             && prompt >= holds
         {
@@ -278,7 +278,7 @@ impl Case<'_> {
             costs: per_million as f64 / 1e12,
             most,
         };
-        let n_prompt = self.asked.question.prompt_tokens;
+        let n_prompt = self.asked.question.prompt.about;
         let rates = cost::tokens(&price, n_prompt);
         let dearest = rates.prompt.max(rates.completion).0;
         if self.is_openrouter() && dearest > cap.0 {
@@ -296,7 +296,7 @@ impl Case<'_> {
         if self.price.is_some() || !self.is_openrouter() {
             return;
         }
-        let tokens = u64::from(self.asked.question.prompt_tokens_most)
+        let tokens = u64::from(self.asked.question.prompt.at_most)
             + u64::from(self.max_tokens.unwrap_or_default());
         let per_million = u128::from(cap.0) * 1_000_000 / u128::from(tokens.max(1));
         self.bind(u64::try_from(per_million).unwrap_or(u64::MAX));
@@ -317,7 +317,7 @@ impl Case<'_> {
             return Err(Exclusion::Unpriced { limit });
         };
         let question = self.asked.question;
-        let prompt = question.prompt_tokens_most;
+        let prompt = question.prompt.at_most;
         let n_answer = self.max_tokens.unwrap_or_else(|| self.expected());
         let worst = price.worst(prompt, n_answer);
         if worst <= most {
@@ -411,10 +411,10 @@ impl Case<'_> {
         let n_answer = self.max_tokens.unwrap_or_else(|| self.expected());
         // What a machine of ours costs by the hour.
         let time = self.total().unwrap_or_default();
-        let (n_prompt, n_likely) = (question.prompt_tokens, self.expected());
+        let (n_prompt, n_likely) = (question.prompt.about, self.expected());
         let predicted = |price: &Price| cost::likely(price, n_prompt, n_likely, time);
         let worst = |price: &Price| {
-            let tokens = price.worst(question.prompt_tokens_most, n_answer);
+            let tokens = price.worst(question.prompt.at_most, n_answer);
             tokens.plus(price.of_time(time))
         };
         let place = match self.provider {

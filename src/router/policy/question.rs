@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Snapshot;
-use crate::config::router::{Preferences, Strategy};
+use crate::chat::PromptSize;
+use crate::config::router::{Preferences, RouterSettings, Strategy};
 use crate::egress::Privacy;
 use crate::router::names::{Name, Pattern};
 use crate::router::teams::Team;
@@ -26,10 +27,8 @@ pub struct Question {
     pub privacy: Privacy,
     /// Time to the first content.
     pub deadline: Option<Duration>,
-    /// Tokens of the prompt, about.
-    pub prompt_tokens: u32,
-    /// Tokens of the prompt, certainly no more.
-    pub prompt_tokens_most: u32,
+    /// How long its prompt is.
+    pub prompt: PromptSize,
     /// Tokens of the answer at most, where the request says so.
     pub max_tokens: Option<u32>,
     /// Tokens that an answer of this kind is likely to have.
@@ -40,6 +39,21 @@ pub struct Question {
     pub needs: Needs,
     /// No other model will do than the one it names, wherever it is: vectors of two models cannot be compared.
     pub only_this_model: bool,
+}
+
+impl Question {
+    /// How far the prompt may go, once the team and the configuration have had their say.
+    pub fn privacy_under(&self, settings: &RouterSettings) -> Privacy {
+        let of_team = self.team.as_ref().and_then(|team| team.privacy);
+        let privacy = self.privacy.tightened(settings.privacy);
+        privacy.tightened(of_team.unwrap_or_default())
+    }
+
+    /// Time to the first content, as the request, the team or the configuration says.
+    pub fn deadline_under(&self, settings: &RouterSettings) -> Option<Duration> {
+        let of_team = self.team.as_ref().and_then(|team| team.deadline);
+        self.deadline.or(of_team).or(settings.deadline)
+    }
 }
 
 /// What it takes to answer a request besides text.
@@ -127,10 +141,6 @@ impl<'a> Asked<'a> {
             let patterns = texts.iter().map(|text| snapshot.names.pattern(text));
             patterns.collect()
         });
-        let mut privacy = question.privacy.tightened(settings.privacy);
-        if let Some(of_team) = team.and_then(|team| team.privacy) {
-            privacy = privacy.tightened(of_team);
-        }
         let of_team = team.and_then(|team| team.enable_fallback);
         Self {
             name: snapshot.names.read(&question.model),
@@ -146,7 +156,7 @@ impl<'a> Asked<'a> {
                 .unwrap_or(settings.fallback),
             cloud: preferences.fallback_to_cloud.unwrap_or(true),
             preferences,
-            privacy,
+            privacy: question.privacy_under(settings),
             question,
             snapshot,
         }
@@ -155,10 +165,7 @@ impl<'a> Asked<'a> {
     /// Time to the first content that a candidate has.
     pub(super) fn deadline(&self, is_local: bool) -> Option<Duration> {
         let settings = self.snapshot.settings;
-        let team = self.question.team.as_deref();
-        let asked = self.question.deadline;
-        let asked = asked.or_else(|| team.and_then(|team| team.deadline));
-        let asked = asked.or(settings.deadline);
+        let asked = self.question.deadline_under(settings);
         match settings.local_timeout.filter(|_| is_local) {
             Some(timeout) => Some(asked.map_or(timeout, |asked| asked.min(timeout))),
             None => asked,

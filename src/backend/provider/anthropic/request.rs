@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::conversation::Conversation;
 use crate::backend::provider::openai::{sampling, short};
 use crate::backend::provider::options::ProviderOptions;
-use crate::chat::{ChatRequest, ResponseFormat, Tool, ToolChoice};
+use crate::chat::{ChatRequest, EXTRA_FIELDS, ResponseFormat, Tool, ToolChoice};
 
 /// What is said to a model that shall answer in JSON of no particular form.
 const ONLY_JSON: &str = "Answer with one valid JSON object and nothing before or after it.";
@@ -101,32 +101,12 @@ pub(in crate::backend::provider) fn dropped(request: &ChatRequest) -> Vec<&'stat
         "thinking" => thinking(request).is_some(),
         _ => false,
     };
-    let extra = EXTRA
+    let extra = EXTRA_FIELDS
         .iter()
         .filter(|name| request.extra.contains_key(**name));
     dropped.extend(extra.filter(|name| !is_said(name)));
     dropped
 }
-
-/// Fields of OpenAI's and OpenRouter's that requests bring along.
-const EXTRA: &[&str] = &[
-    "metadata",
-    "plugins",
-    "prediction",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "provider",
-    "reasoning",
-    "reasoning_effort",
-    "safety_identifier",
-    "service_tier",
-    "session_id",
-    "store",
-    "thinking",
-    "transforms",
-    "user",
-    "verbosity",
-];
 
 /// How tokens are drawn, in what Anthropic's models take: a temperature up to 1, and either it or `top_p`.
 fn drawn(request: &ChatRequest, thinks: bool) -> Vec<(&'static str, Value)> {

@@ -23,8 +23,10 @@ fn marketing() -> Question {
     Question {
         team: of_team(team("marketing")),
         max_tokens: Some(100),
-        prompt_tokens: 900,
-        prompt_tokens_most: 3600,
+        prompt: crate::chat::PromptSize {
+            about: 900,
+            at_most: 3600,
+        },
         preferences: Preferences {
             strategy: Some(Strategy::CostOptimized),
             max_cost_per_1k_tokens: Some(0.001),

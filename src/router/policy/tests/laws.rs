@@ -95,8 +95,10 @@ fn questions() -> impl Any<Question> {
                     privacy,
                     deadline: deadline.map(Duration::from_millis),
                     max_tokens,
-                    prompt_tokens: prompt,
-                    prompt_tokens_most: prompt * 4,
+                    prompt: crate::chat::PromptSize {
+                        about: prompt,
+                        at_most: prompt * 4,
+                    },
                     team: team.map(|preferences| {
                         Arc::new(Team {
                             preferences,

@@ -124,8 +124,10 @@ impl World {
 pub(super) fn ask(model: &str) -> Question {
     Question {
         model: model.to_owned(),
-        prompt_tokens: 100,
-        prompt_tokens_most: 400,
+        prompt: crate::chat::PromptSize {
+            about: 100,
+            at_most: 400,
+        },
         ..Question::default()
     }
 }

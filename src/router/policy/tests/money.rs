@@ -142,8 +142,11 @@ fn a_conversation_that_does_not_fit_is_not_sent() {
                 .max_tokens,
         )
     };
-    let long = |prompt_tokens| Question {
-        prompt_tokens,
+    let long = |about| Question {
+        prompt: crate::chat::PromptSize {
+            about,
+            ..ask("openai:gpt-4").prompt
+        },
         ..ask("openai:gpt-4")
     };
     assert_eq!(of(long(100)), (String::new(), Some(4096)));
