@@ -7,10 +7,9 @@ use anyhow::Context;
 
 use super::app;
 use crate::backend::local::LocalBackend;
-use crate::backend::provider::{Provider, ProviderHttp, ProviderOptions, Retention};
+use crate::backend::provider::{Provider, ProviderHttp, ProviderOptions};
 use crate::config::Config;
 use crate::config::document::Problem;
-use crate::config::router::ProviderSettings;
 use crate::egress::{Egress, EgressLog};
 use crate::keys::Keys;
 use crate::limit::Limit;
@@ -71,24 +70,10 @@ fn providers(config: &Config) -> anyhow::Result<Vec<Provider>> {
     let log = Arc::new(EgressLog::open(config.home.join("egress.jsonl"))?);
     let http = ProviderHttp::new(&app::http_options(config), log, &permit)?;
     let providers = settings.values().map(|one| {
-        let provider = Provider::new(options(one, config), &http);
+        let provider = Provider::new(ProviderOptions::of(one, config.router.max_tokens), &http);
         provider.with_context(|| format!("providers.{}", one.name))
     });
     providers.collect()
-}
-
-fn options(settings: &ProviderSettings, config: &Config) -> ProviderOptions {
-    ProviderOptions {
-        base_url: Some(settings.base_url.clone()),
-        key: settings.api_key.clone(),
-        retention: if settings.zdr {
-            Retention::Never
-        } else {
-            Retention::AsTheAccountSays
-        },
-        max_new_tokens: config.router.max_tokens,
-        ..ProviderOptions::new(settings.name.clone(), settings.dialect)
-    }
 }
 
 /// All that is wrong, as one error.

@@ -261,7 +261,7 @@ impl Router {
             team: account.team.as_ref().map(ToString::to_string),
             key: account.key.as_ref().map(ToString::to_string),
             task: question.task.clone(),
-            privacy: question.privacy_under(&core.settings).to_string(),
+            privacy: plan.privacy.to_string(),
         };
         let record = Record::new(asking, serde_json::to_value(&plan).unwrap_or_default());
         core.decisions.keep(&record);
@@ -271,7 +271,7 @@ impl Router {
             core.ended(&record);
             return Err(error);
         }
-        let deadline = question.deadline_under(&core.settings);
+        let deadline = plan.deadline;
         let began = record.began();
         let first_within = deadline.filter(|_| meta.is_streamed);
         let whole_within = deadline.filter(|_| !meta.is_streamed);
@@ -283,7 +283,7 @@ impl Router {
         Ok(Routed {
             asker: Asker {
                 core: Arc::clone(core),
-                privacy: question.privacy_under(&core.settings),
+                privacy: plan.privacy,
                 request: Arc::new(request),
                 question,
                 account,

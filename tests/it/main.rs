@@ -16,5 +16,6 @@ mod money;
 mod pool;
 mod provider;
 mod provider_server;
+mod random;
 mod router;
 mod text;

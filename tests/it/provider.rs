@@ -2,6 +2,7 @@
 
 mod accounts;
 mod faults;
+mod going_on;
 mod leaving;
 mod requests;
 mod unreachable;

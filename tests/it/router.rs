@@ -1,5 +1,7 @@
 //! The whole router: a real engine, scripted providers, real money, the wire.
 
+mod budgets;
+mod privacy;
 mod wall;
 
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use ingle::config::document::Node;
 use ingle::config::router::{RouterSettings, Variables, read};
 use ingle::egress::{Egress, EgressLog};
 use ingle::http::{Limits, Server, ServerOptions};
+use ingle::keys::Keys;
 use ingle::router::money::Money;
 use ingle::router::names::Names;
 use ingle::router::prices::{Price, Prices};
@@ -64,16 +67,11 @@ fn providers(settings: &RouterSettings, home: &Path) -> Vec<Provider> {
     let log = EgressLog::open(home.join("egress.jsonl")).unwrap();
     let permit = Egress::new(false).providers().unwrap();
     let http = ProviderHttp::new(&HttpOptions::default(), Arc::new(log), &permit).unwrap();
-    let one = |name: &String| {
-        let settings = &settings.providers[name];
-        let options = ProviderOptions {
-            base_url: Some(settings.base_url.clone()),
-            key: settings.api_key.clone(),
-            ..ProviderOptions::new(name, settings.dialect)
-        };
+    let one = |one| {
+        let options = ProviderOptions::of(one, settings.max_tokens);
         Provider::new(options, &http).unwrap()
     };
-    settings.providers.keys().map(one).collect()
+    settings.providers.values().map(one).collect()
 }
 
 /// An engine with one model, `tiny`, for many routers.
@@ -101,8 +99,8 @@ impl Hearth {
 struct Routing {
     address: SocketAddr,
     router: Router,
-    /// With its egress log.
-    _home: TempDir,
+    /// With its egress log and its keys.
+    home: TempDir,
     stop: CancellationToken,
     running: JoinHandle<usize>,
 }
@@ -110,7 +108,16 @@ struct Routing {
 impl Routing {
     /// With the settings of an `ingle.toml`, and what `change` makes of them.
     async fn start(hearth: &Hearth, toml: &str, change: impl FnOnce(&mut RouterOptions)) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), hearth, toml, change).await
+    }
+
+    /// In a folder that may hold keys.
+    async fn start_in(
+        home: TempDir,
+        hearth: &Hearth,
+        toml: &str,
+        change: impl FnOnce(&mut RouterOptions),
+    ) -> Self {
         let mut options = options(hearth.local(), settings(toml), home.path());
         change(&mut options);
         let router = Router::new(options);
@@ -124,14 +131,15 @@ impl Routing {
             gpu_not_used: None,
         })
         .await
-        .unwrap();
+        .unwrap()
+        .with_keys(Keys::open(home.path()).unwrap(), |_| {});
         let address = server.local_addr().unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone(), Duration::from_secs(1)));
         Self {
             address,
             router,
-            _home: home,
+            home,
             stop,
             running,
         }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 pub use crate::config::router::Dialect;
+use crate::config::router::ProviderSettings;
 use crate::money::MicroUsd;
 use crate::secret::Secret;
 
@@ -39,6 +40,21 @@ impl ProviderOptions {
             retention: Retention::Never,
             preferences: ProviderPreferences::default(),
             max_new_tokens: 4096,
+        }
+    }
+
+    /// A provider as `settings` have it, whose answers have `max_new_tokens` where a request says nothing.
+    pub fn of(settings: &ProviderSettings, max_new_tokens: u32) -> Self {
+        Self {
+            base_url: Some(settings.base_url.clone()),
+            key: settings.api_key.clone(),
+            retention: if settings.zdr {
+                Retention::Never
+            } else {
+                Retention::AsTheAccountSays
+            },
+            max_new_tokens,
+            ..Self::new(settings.name.clone(), settings.dialect)
         }
     }
 }

@@ -59,10 +59,16 @@ fn a_failed_step_fails_only_who_was_in_it() {
 
 #[test]
 fn a_lost_device_ends_the_engine_and_everyone_is_told() {
-    let network = HashNetwork::new(32).scripted(|_| Act::Lose);
+    // The device is lost only when all four are in: later ones are refused.
+    let (permits, gate) = channel::<()>();
+    let network = HashNetwork::new(32).scripted(move |_| {
+        let _ = gate.recv();
+        Act::Lose
+    });
     let engine = start(network, &two_at_a_time());
     let submit = |number| engine.submit(request(prompt(number, 40), 50)).unwrap();
     let receivers: Vec<_> = (0..4).map(submit).collect();
+    drop(permits);
     for receiver in receivers {
         let error = read(receiver).end.unwrap_err();
         let of_step = matches!(error, EngineError::Forward(_));

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::backend::provider::ProviderPreferences;
 use crate::config::router::Strategy;
+use crate::egress::Privacy;
 use crate::money::MicroUsd;
 use crate::router::names::Target;
 use crate::router::prices::Price;
@@ -29,6 +30,13 @@ pub use snapshot::{Breaker, Facts, FactsOf, LocalModel, LocalState, Snapshot};
 /// Who may answer, the best first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
+    /// For which team.
+    pub team: Option<String>,
+    /// How far the prompt may go, once key, team, request and configuration have had their say.
+    pub privacy: Privacy,
+    /// Time to the first content.
+    #[serde(rename = "deadline_ms", serialize_with = "whole_millis")]
+    pub deadline: Option<Duration>,
     /// Those that may answer in the order in which they are tried, then those that may not.
     pub candidates: Vec<Candidate>,
     /// By what they were ordered.
@@ -137,6 +145,9 @@ pub fn plan(question: &Question, snapshot: &Snapshot<'_>) -> Plan {
         .collect();
     let candidates = rank::rank(judged, &asked);
     Plan {
+        team: question.team.as_ref().map(|team| team.name.clone()),
+        privacy: question.privacy_under(snapshot.settings),
+        deadline: question.deadline_under(snapshot.settings),
         candidates,
         strategy: asked.strategy,
         strategy_by: asked.strategy_by,

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use ingle::gguf::TensorType;
 
 use super::GgufFile;
+use crate::random::Random;
 
 /// The ChatML template.
 pub(crate) const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + \
@@ -233,7 +234,7 @@ impl TinyLlama {
     }
 
     fn norm(&self, file: GgufFile, name: &str, len: u64) -> GgufFile {
-        let mut random = Random::new(self.seed, name);
+        let mut random = Random::named(self.seed, name);
         let values: Vec<f32> = (0..len).map(|_| 1.0 + 0.1 * random.symmetric()).collect();
         file.tensor_f32(name, &[len], &values)
     }
@@ -241,7 +242,7 @@ impl TinyLlama {
     fn matrix(&self, file: GgufFile, name: &str, dims: &[u64]) -> GgufFile {
         let named = self.overrides.iter().find(|(part, _)| name.contains(part));
         let ty = named.map_or(self.weight, |(_, ty)| *ty);
-        let bytes = random_weights(ty, dims, &mut Random::new(self.seed, name));
+        let bytes = random_weights(ty, dims, &mut Random::named(self.seed, name));
         file.tensor(name, ty.id(), dims, bytes)
     }
 }
@@ -310,34 +311,4 @@ fn byte_char(byte: u8) -> char {
     }
     let nth = (0..byte).filter(|other| !printable(*other)).count();
     char::from_u32(256 + u32::try_from(nth).unwrap()).unwrap()
-}
-
-/// SplitMix64, one stream a tensor: its weights do not depend on what stands before it.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, name: &str) -> Self {
-        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(
-            name.bytes()
-                .fold(seed.wrapping_add(0xcbf2_9ce4_8422_2325), mix),
-        )
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    /// Evenly between -1 and 1.
-    fn symmetric(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / 8_388_608.0 - 1.0
-    }
 }
