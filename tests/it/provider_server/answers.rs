@@ -92,9 +92,11 @@ fn chat(request: &Recorded, shape: Shape, seen: &Seen) -> Planned {
         prompt_tokens,
         micro_usd: price.bill(n_tokens, true).micro_usd,
     };
+    let is_stream = request.body["stream"] == true;
     let mut script = match name.split_once("fault:") {
-        Some((_, fault)) => faults::play(fault, &facts),
-        None if request.body["stream"] == true => spoken(&facts, n_tokens),
+        Some((_, fault)) if is_stream => faults::play(fault, &facts),
+        Some((_, fault)) => faults::play_whole(fault, &facts),
+        None if is_stream => spoken(&facts, n_tokens),
         None => whole(&facts, n_tokens),
     };
     if shape == Shape::OpenRouter {

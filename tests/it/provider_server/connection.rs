@@ -20,8 +20,9 @@ const HEADERS_MOST: usize = 64 << 10;
 pub(super) async fn serve(mut stream: TcpStream, seen: Arc<Seen>) {
     let _ = stream.set_nodelay(true);
     let mut read = Vec::new();
-    while let Ok(Some(request)) = next_request(&mut stream, &mut read).await {
+    while let Ok(Some(mut request)) = next_request(&mut stream, &mut read).await {
         let Planned { script, bill } = answer(&request, &seen);
+        request.generation = bill.as_ref().map(|(id, _)| id.clone());
         seen.requests.lock().unwrap().push(request);
         match play(&mut stream, script, bill, &seen).await {
             Ok(true) => {}
@@ -67,6 +68,7 @@ async fn next_request(stream: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<
         path: first.next().unwrap_or_default().to_owned(),
         headers,
         body,
+        generation: None,
     }))
 }
 

@@ -11,16 +11,11 @@ use super::script::{Framing, Script, Step};
 use super::words::{Event, Facts, Shape, tokens};
 
 /// Tokens of an answer that would have been whole.
-const N_TOKENS: u64 = 8;
+pub(super) const N_TOKENS: u64 = 8;
 
-/// Plays a case.
+/// Plays a case to who asked for a stream.
 pub(super) fn play(name: &str, facts: &Facts) -> Script {
-    let (case, number) = match name.rsplit_once('-') {
-        Some((case, number)) if number.parse::<u64>().is_ok() => {
-            (case, number.parse().unwrap_or(0))
-        }
-        _ => (name, 0),
-    };
+    let (case, number) = numbered(name);
     let played = before_an_answer(case, number, facts)
         .or_else(|| broken_answer(case, number, facts))
         .or_else(|| odd_answer(case, number, facts));
@@ -28,6 +23,21 @@ pub(super) fn play(name: &str, facts: &Facts) -> Script {
         let message = format!("the script has no case {name}");
         Script::json(418, &facts.error(418, &message))
     })
+}
+
+/// Plays a case to who did not: the same fault of an answer in one piece.
+pub(super) fn play_whole(name: &str, facts: &Facts) -> Script {
+    let (case, number) = numbered(name);
+    super::whole::play(case, number, facts).unwrap_or_else(|| play(name, facts))
+}
+
+fn numbered(name: &str) -> (&str, u64) {
+    match name.rsplit_once('-') {
+        Some((case, number)) if number.parse::<u64>().is_ok() => {
+            (case, number.parse().unwrap_or(0))
+        }
+        _ => (name, 0),
+    }
 }
 
 /// Nothing of an answer ever leaves.
@@ -330,7 +340,7 @@ fn usages(case: &str, facts: &Facts) -> Script {
     script
 }
 
-fn packed(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

@@ -5,10 +5,12 @@
 //! [`script::FAULTS`], and any other name answers like `say:8`. Under `/v1` it speaks as OpenAI and, at
 //! `/v1/messages`, as Anthropic; under `/api/v1` as OpenRouter.
 
+mod alone;
 mod answers;
 mod connection;
 mod faults;
 pub(crate) mod script;
+mod whole;
 mod words;
 
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ pub(crate) struct Recorded {
     pub(crate) headers: BTreeMap<String, String>,
     /// Null where there is none.
     pub(crate) body: Value,
+    /// What its answer is billed as, if it is billed.
+    pub(crate) generation: Option<String>,
 }
 
 impl Recorded {

@@ -1,0 +1,507 @@
+#!/usr/bin/env python3
+"""What becomes of a provider's faults: the same ones, played to Ingle and to LiteLLM, seen by the same client.
+
+    benches/faults.py --litellm PATH | --install FOLDER  [--ingle target/debug/ingle] [--only FAULT …] [--write docs/faults.md]
+
+The provider is the scripted server of the tests (`tests/it/provider_server`), which cargo builds and this starts. Each case
+has a provider of its own in both gateways, so that what one case breaks no other sees, and all of them share one good backup.
+Ingle and LiteLLM play one after the other, with the same time limits. Everything is on loopback and ends by itself.
+"""
+import argparse
+import concurrent.futures
+import datetime
+import http.client
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import urllib.request
+from pathlib import Path
+
+SHAPES = ("OpenAI", "OpenRouter", "Anthropic")
+COLUMNS = [(True, True), (False, True), (True, False), (False, False)]  # is_stream, has_backup
+# Of both gateways, in seconds: to the first content, to the end. Of the client: to the end of everything.
+FIRST, TOTAL, DEADLINE, LONG_WAIT = 10, 30, 300, 60
+AT_ONCE = 96
+# They take their time: they begin first.
+SLOW = ("silence", "headers-then-silence", "comments-forever", "roles-then-silence", "stall-after-20", "retry-date-60", "long-line")
+WHOLE = "".join("é世🙂 " if n == 2 else f"t{n} " for n in range(8))
+LONG = "".join("é世🙂 " if n == 2 else f"t{n} " for n in range(200))
+RIGHT, ERROR, CUT, WRONG, HANG = "right answer", "typed error", "silently cut", "wrong", "hangs"
+TWICE, LATE = "paid twice", f"after more than {LONG_WAIT} s"
+CLASSES = (RIGHT, ERROR, CUT, WRONG, HANG)
+HEADING = "## The same through LiteLLM"
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Process:
+    """A program of this run; stopped by its own id."""
+
+    def __init__(self, words, log, is_silent=False, **environment):
+        self.log = open(log, "w")
+        out = self.log if is_silent else subprocess.PIPE
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out, stderr=self.log, text=True,
+                                        env={**os.environ, **environment})
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(30)
+        self.log.close()
+
+
+class Provider(Process):
+    """The scripted server: it tells its record when asked, and ends with its input."""
+
+    def __init__(self, cargo, log):
+        super().__init__([*cargo, "test", "--locked", "--test", "it", "--", "--ignored", "--exact", "--nocapture",
+                          "provider_server::alone::serves_until_its_input_ends"], log)
+        first = self.told()
+        self.url, self.faults = first["url"], first["faults"]
+
+    def told(self):
+        for line in self.process.stdout:
+            if "{" in line:
+                return json.loads(line[line.index("{"):])
+        raise SystemExit(f"the scripted provider did not start: {self.log.name}")
+
+    def record(self):
+        """What was asked, by case."""
+        print(file=self.process.stdin, flush=True)
+        by_case = {}
+        for one in self.told()["asked"]:
+            if case := re.search(r"case (\w+)\.", json.dumps(one["messages"])):
+                by_case.setdefault(case.group(1), []).append(one)
+        return by_case
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.log.close()
+
+
+def cases(faults, only):
+    made = [{"fault": fault, "shape": shape, "is_stream": is_stream, "has_backup": has_backup}
+            for fault in faults if not only or fault in only
+            for shape in SHAPES for is_stream, has_backup in COLUMNS]
+    for n, case in enumerate(made):
+        case["id"] = f"c{n}"
+    return sorted(made, key=lambda case: case["fault"] not in SLOW)
+
+
+def base(url, shape):
+    return url + {"OpenAI": "/v1", "OpenRouter": "/api/v1", "Anthropic": ""}[shape]
+
+
+def ingle(program, home, provider, played):
+    home.mkdir(parents=True)
+    prices = '[backup]\n"say:8" = { prompt = "10", completion = "100" }\n'
+    config = ('[router]\nhedge_budget = 0.0\nfallback_chain = [["backup", "say:8"]]\n'
+              f'[providers.backup]\ndialect = "compatible"\nbase_url = "{base(provider.url, "OpenAI")}"\n')
+    for case in played:
+        prices += f'[{case["id"]}]\n"fault:{case["fault"]}" = {{ prompt = "10", completion = "100" }}\n'
+        config += (f'[providers.{case["id"]}]\ndialect = "{case["shape"].lower()}"\napi_key = "none"\n'
+                   f'base_url = "{base(provider.url, case["shape"])}"\nfirst_content_timeout_ms = {FIRST}000\n'
+                   f'idle_timeout_ms = {FIRST}000\ntotal_timeout_ms = {TOTAL}000\n')
+    (home / "prices.toml").write_text('date = "2026-11-26"\nsource = "this bench"\n' + prices)
+    (home / "ingle.toml").write_text(config)
+    server = Process([program, "serve", "--config", str(home / "ingle.toml"), "--listen", "127.0.0.1:0"], home / "log",
+                     INGLE_HOME=str(home), INGLE_LOG="warn")
+    server.url, server.headers = server.process.stdout.readline().strip(), {}
+    if not server.url:
+        raise SystemExit(f"Ingle did not start: {(home / 'log').read_text()}")
+    server.name = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return server
+
+
+def ingle_body(case):
+    mine = {"enable_fallback": case["has_backup"], "preferences": {"acceptable_models": [f"{case['id']}:*", "backup:*"]}}
+    return {"model": f"{case['id']}:fault:{case['fault']}", "ingle": mine}
+
+
+def litellm(program, home, provider, played):
+    """As its own pages on reliability and timeouts have it, with continuation switched on where it is known."""
+    home.mkdir(parents=True)
+    python = Path(program).parent / "python"
+    about = "import importlib.metadata as m, importlib.util as u, pathlib as p; print(m.version('litellm')); " \
+            "print('enable_mid_stream_fallback_continuation' in p.Path(u.find_spec('litellm').origin).with_name('router.py').read_text())"
+    version, continues = subprocess.run([python, "-c", about], capture_output=True, text=True, check=True).stdout.split()
+    models = [{"model_name": "backup", "model_info": {"supports_assistant_prefill": True}, "litellm_params": {
+        "model": "openai/say:8", "api_base": base(provider.url, "OpenAI"), "api_key": "none"}}]
+    for case in played:
+        models.append({"model_name": case["id"], "litellm_params": {
+            "model": f"{case['shape'].lower()}/fault:{case['fault']}", "api_base": base(provider.url, case["shape"]),
+            "api_key": "none", "timeout": TOTAL, "stream_timeout": FIRST}})
+    other = [{case["id"]: ["backup"]} for case in played if case["has_backup"]]
+    router = {"num_retries": 2, "timeout": TOTAL, "stream_timeout": FIRST, "fallbacks": other,
+              "context_window_fallbacks": other, "content_policy_fallbacks": other}
+    if continues == "True":
+        router["enable_mid_stream_fallback_continuation"] = True
+    key = f"sk-{secrets.token_hex(24)}"
+    config = {"model_list": models, "router_settings": router, "litellm_settings": {"num_retries": 2, "request_timeout": TOTAL},
+              "general_settings": {"master_key": key}}
+    (home / "config.yaml").write_text(json.dumps(config))  # JSON is YAML.
+    port = free_port()
+    server = Process([program, "--config", str(home / "config.yaml"), "--port", str(port), "--num_workers", "1",
+                      "--host", "127.0.0.1"], home / "log", is_silent=True, LITELLM_LOCAL_MODEL_COST_MAP="True",
+                     LITELLM_LOG="ERROR", LITELLM_MODE="PRODUCTION")
+    server.url, server.headers = f"http://127.0.0.1:{port}", {"authorization": f"Bearer {key}"}
+    server.name = f"LiteLLM {version}"
+    server.settings = ("`num_retries: 2`, `fallbacks`, `context_window_fallbacks` and `content_policy_fallbacks` to the backup"
+                       + (", `enable_mid_stream_fallback_continuation: true` (off unless asked for)" if continues == "True" else ""))
+    for _ in range(180):
+        time.sleep(1)
+        try:
+            urllib.request.urlopen(f"{server.url}/health/liveliness", timeout=1)
+            return server
+        except OSError:
+            continue
+    raise SystemExit(f"LiteLLM did not start: {(home / 'log').read_text()[-2000:]}")
+
+
+def litellm_body(case):
+    return {"model": case["id"]}
+
+
+def install(folder):
+    """A virtual environment with the newest LiteLLM that installs."""
+    program = Path(folder) / "bin" / "litellm"
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([program.with_name("pip"), "install", "--quiet", "litellm[proxy]"], check=True)
+    return str(program)
+
+
+def ask(server, body, deadline):
+    """Status, whether it is a stream, bytes, and how they ended: `whole`, `broken` or `late`."""
+    until = time.monotonic() + deadline
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=deadline)
+    status, is_stream, read = 0, False, bytearray()
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json", **server.headers})
+        answer = connection.getresponse()
+        status = answer.status
+        is_stream = answer.getheader("content-type", "").startswith("text/event-stream")
+        while True:
+            # The connection itself is given away where the answer ends with it.
+            if connection.sock:
+                connection.sock.settimeout(max(until - time.monotonic(), 0.01))
+            piece = answer.read1(1 << 16)
+            if not piece:
+                return status, is_stream, bytes(read), "broken" if answer.length else "whole"
+            read += piece
+            if time.monotonic() > until:
+                return status, is_stream, bytes(read), "late"
+    except TimeoutError:
+        return status, is_stream, bytes(read), "late"
+    except (http.client.HTTPException, OSError):
+        return status, is_stream, bytes(read), "broken"
+    finally:
+        connection.close()
+
+
+def is_error(value):
+    error = value.get("error") if isinstance(value, dict) else None
+    return isinstance(error, dict) and bool(error.get("message")) and (bool(error.get("code")) or bool(error.get("type")))
+
+
+class Told:
+    """What an answer said."""
+
+    def __init__(self):
+        self.text, self.reason, self.error, self.is_labelled = "", None, None, False
+        self.calls, self.is_odd, self.n_choices = {}, False, 0
+
+    def add(self, choice, what):
+        part = choice.get(what) or {}
+        self.n_choices += 1
+        self.text += part.get("content") or ""
+        self.reason = choice.get("finish_reason") or self.reason
+        for n, call in enumerate(part.get("tool_calls") or []):
+            function = call.get("function") or {}
+            self.calls[call.get("index", n)] = self.calls.get(call.get("index", n), "") + (function.get("arguments") or "")
+
+
+def told(body, is_stream):
+    said = Told()
+    text = body.decode("utf-8", "replace")
+    events = [] if is_stream else [text]
+    if is_stream:
+        for block in re.split(r"\r?\n\r?\n", text):
+            data = [line[5:].removeprefix(" ") for line in block.splitlines() if line.startswith("data:")]
+            events += ["\n".join(data)] if data else []
+    for event in events:
+        if event.strip() in ("", "[DONE]"):
+            continue
+        try:
+            value = json.loads(event)
+        except ValueError:
+            said.is_odd = True
+            continue
+        if not isinstance(value, dict):
+            said.is_odd = True
+            continue
+        if value.get("error"):
+            said.error = value["error"]
+            said.is_odd |= not is_error(value)
+            continue
+        said.is_labelled |= bool((value.get("ingle") or {}).get("continued_by"))
+        for choice in value.get("choices") or []:
+            said.add(choice, "delta" if "delta" in choice else "message")
+    return said
+
+
+def arguments(calls):
+    """What the calls ask with; none where that is no JSON."""
+    try:
+        return [json.loads(text or "{}") for text in calls.values()]
+    except ValueError:
+        return None
+
+
+def said_whole(case, said):
+    """Whether this is all that the provider had to say."""
+    if case["fault"] == "long-line":
+        return said.text == "x" * (10 << 20)
+    if case["fault"] == "tool-call":
+        return said.text == "t0 " and arguments(said.calls) == [{"city": "Paris"}]
+    if case["fault"] == "tool-call-at-once":
+        return not said.text and arguments(said.calls) == [{}]
+    # Of this one the provider itself says that it is broken.
+    return case["fault"] != "whole-error" and said.text == WHOLE and not said.calls
+
+
+def classify(case, status, is_stream, body, end, asked):
+    """The class, and what was seen in a few words."""
+    said = told(body, is_stream)
+    backup = [one for one in asked if one["model"] == "say:8"]
+    shown = "text, then " if said.text or said.calls else ""
+    if end == "late":
+        return HANG, shown + "nothing"
+    if status != 200:
+        code = said.error.get("code") or said.error.get("type") if isinstance(said.error, dict) else None
+        return (WRONG, f"{status} without an error object") if said.is_odd or not said.error else (ERROR, f"{status} `{code}`")
+    if said.error is not None:
+        code = said.error.get("code") or said.error.get("type") if isinstance(said.error, dict) else None
+        return (WRONG, shown + "an error without type or code") if said.is_odd else (ERROR, f"{shown}error `{code}`")
+    if end == "broken":
+        return WRONG, shown + "the connection breaks"
+    if said.reason == "error":
+        return ERROR, f"{shown}finish_reason `error`"
+    if said.is_odd or not said.n_choices:
+        return WRONG, "no answer at all"
+    if said_whole(case, said) and not backup:
+        return RIGHT, "answers"
+    if backup and not said.calls and said.text.endswith(WHOLE) and LONG.startswith(part := said.text.removesuffix(WHOLE)):
+        # A backup that begins as the provider did is not heard twice.
+        if any((before := said_before(one)) and said.text.startswith(before) for one in backup):
+            return RIGHT, "backup goes on, labelled" if said.is_labelled else "backup goes on, unlabelled"
+        return (WRONG, "text, then another answer from its beginning") if part else (RIGHT, "backup answers")
+    if case["fault"] == "whole-error" and said.text == WHOLE:
+        return CUT, "what the provider calls broken, as a whole answer"
+    pieces = said.text.split()
+    if said.calls:
+        return CUT, "half a tool call, as a whole answer"
+    if not said.text:
+        return CUT, "an empty answer, as a whole one"
+    if LONG.startswith(said.text) or (case["fault"].startswith("malformed") and all(piece in LONG for piece in pieces)):
+        return CUT, "part of the text, as a whole answer"
+    return WRONG, f"{said.text[:40]!r}"
+
+
+def said_before(request):
+    """What a backup is told that was said already."""
+    last = request["messages"][-1]
+    return str(last.get("content")).strip() if last.get("role") == "assistant" else ""
+
+
+def paid_twice(outcome, seen, asked):
+    """Whether two attempts were billed for their words, and those of one only reached the client."""
+    billed = [one for one in asked if one["billed_tokens"]]
+    return outcome == RIGHT and "goes on" not in seen and len(billed) > 1
+
+
+def play(server, body_of, played, provider):
+    """Outcomes by case."""
+    def one(case):
+        began = time.monotonic()
+        body = {**body_of(case), "messages": [{"role": "user", "content": f"count, in case {case['id']}."}],
+                "max_tokens": 500, "stream": case["is_stream"]}
+        answer = ask(server, body, DEADLINE)
+        return case, time.monotonic() - began, answer
+
+    before = {name: len(asked) for name, asked in provider.record().items()}
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(one, played))
+    record, outcomes = provider.record(), {}
+    for case, took, (status, is_stream, body, end) in answers:
+        asked = record.get(case["id"], [])[before.get(case["id"], 0):]
+        outcome, seen = classify(case, status, is_stream, body, end, asked)
+        outcomes[case["id"]] = {**case, "class": outcome, "seen": seen, "paid_twice": paid_twice(outcome, seen, asked),
+                                "is_late": took > LONG_WAIT, "seconds": round(took, 1), "n_asked": len(asked),
+                                "billed": [one["billed_tokens"] for one in asked],
+                                "status": status, "end": end, "body": body[-1500:].decode("utf-8", "replace")}
+    return outcomes
+
+
+def grouped(outcomes):
+    """Outcomes by fault and column, in the order of the shapes."""
+    cells = {}
+    for outcome in outcomes.values():
+        cells.setdefault((outcome["fault"], outcome["is_stream"], outcome["has_backup"]), []).append(outcome)
+    for cell in cells.values():
+        cell.sort(key=lambda outcome: SHAPES.index(outcome["shape"]))
+    return cells
+
+
+def kind(outcome):
+    return (outcome["class"], outcome["paid_twice"], outcome["is_late"])
+
+
+def cell_text(ours, theirs):
+    """What LiteLLM did where that is of another class; what all three shapes have in common is said once."""
+    def said(our, their):
+        if kind(our) == kind(their):
+            return "="
+        worst = "" if their["class"] in (RIGHT, ERROR) else f"**{their['class']}**: "
+        late = f", after about {round(their['seconds'], -1):.0f} s" if their["is_late"] else ""
+        return worst + their["seen"] + late + (", **paid twice**" if their["paid_twice"] else "")
+
+    texts = [said(our, their) for our, their in zip(ours, theirs)]
+    if len(set(texts)) == 1:
+        return texts[0]
+    by_text = {text: [SHAPES[n] for n, other in enumerate(texts) if other == text] for text in texts}
+    return "; ".join(f"{', '.join(shapes)}: {text}" for text, shapes in by_text.items())
+
+
+def totals(named):
+    lines = ["| | " + " | ".join(name for name, _ in named) + " |", "|---|" + "---|" * len(named)]
+    for what in (*CLASSES, TWICE, LATE):
+        counts = []
+        for _, outcomes in named:
+            is_hit = {TWICE: lambda o: o["paid_twice"], LATE: lambda o: o["is_late"]}.get(what, lambda o: o["class"] == what)
+            hits = [o for o in outcomes.values() if is_hit(o)]
+            backed = sum(o["has_backup"] for o in hits)
+            counts.append(f"{len(hits)} ({backed} + {len(hits) - backed})")
+        lines.append(f"| {what} | " + " | ".join(counts) + " |")
+    return "\n".join(lines)
+
+
+def table(ours, theirs, faults):
+    our_cells, their_cells = grouped(ours), grouped(theirs)
+    lines, same = [], []
+    for fault in faults:
+        if (fault, True, True) not in our_cells:
+            continue
+        texts = [cell_text(our_cells[fault, *column], their_cells[fault, *column]) for column in COLUMNS]
+        if set(texts) == {"="}:
+            same.append(fault)
+        else:
+            lines.append(f"| {fault} | " + " | ".join(texts) + " |")
+    head = ("| the provider's fault | stream, with a backup | whole, with a backup | stream, alone | whole, alone |\n"
+            "|---|---|---|---|---|\n")
+    return head + "\n".join(lines), same
+
+
+def section(ours, theirs, peer, faults):
+    rows, same = table(ours, theirs, faults)
+    unlabelled = sum(o["seen"] == "backup goes on, unlabelled" for o in theirs.values())
+    paragraphs = [
+        f"""Played by `benches/faults.py` on {datetime.date.today()} to this Ingle and to {peer.name}, by the same client: {len(ours)} cases
+        each, every one with a provider of its own. Both wait {FIRST} s for the first content and {TOTAL} s in all; the client waits
+        {DEADLINE} s. Ingle does not hedge here. LiteLLM's settings: {peer.settings}, `timeout: {TOTAL}`, `stream_timeout: {FIRST}`,
+        one worker.""",
+        totals([("Ingle", ours), (peer.name, theirs)]),
+        "In brackets: with a backup + alone.",
+        *(f"- *{what}*: {means}" for what, means in MEANINGS.items()),
+        f"""{unlabelled} times it is LiteLLM's backup that goes on, and nothing in the answer says so.""",
+        *LIMITS,
+        f"""What LiteLLM does where that is of another class than what Ingle does, or takes more than
+        {LONG_WAIT} s; `=` is the same class. Not in the table, since all
+        cells are: {", ".join(same) or "none"}.""",
+        rows,
+    ]
+    filled = [text if text.startswith("|") else textwrap.fill(" ".join(text.split()), 125, subsequent_indent="  " * text.startswith("- "),
+                                                              break_on_hyphens=False) for text in paragraphs]
+    return "\n\n".join([HEADING, *filled]).replace("\n\n- ", "\n- ").replace("alone.\n- ", "alone.\n\n- ") + "\n"
+
+
+MEANINGS = {
+    RIGHT: "all of what the provider or the backup had to say; or a backup that was told what had been said goes on with it.",
+    ERROR: 'an error object with a message and a code or a type, or `finish_reason: "error"`.',
+    CUT: "the answer ends as a good one does, and is empty, a part, or what its provider called broken.",
+    WRONG: "the connection breaks without a word, an error is no error object, or there is no answer or nobody's.",
+    HANG: "nothing until the client's patience ends.",
+    TWICE: "the answer is right, but the words of another attempt were billed too (the server keeps the record), and reached nobody.",
+}
+LIMITS = (
+    """Not compared: what each gateway books (LiteLLM's budgets need a database), and what happens to those who come after, since
+    every case has a provider of its own. Ingle streams from providers whether or not its client does; LiteLLM asks as its client
+    does, so that a whole answer is broken for it as whole answers are (`tests/it/provider_server/whole.rs`).""",
+    """Some of it is taste. A request that was rejected (400, 422) is given back by Ingle at once, since it is likely to be wrong
+    elsewhere too; LiteLLM asks the backup. An answer whose headers are wrong, which does not say that it ended, or whose line has
+    ten million characters is refused by Ingle and taken by LiteLLM. Of whole answers that their provider called broken LiteLLM
+    says `finish_reason: "stop"`, and keeps the provider's word in `provider_specific_fields`.""",
+)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--ingle", default="target/debug/ingle")
+    arguments.add_argument("--litellm", help="LiteLLM's program")
+    arguments.add_argument("--install", help="a folder for a virtual environment with LiteLLM, made if it is not there")
+    arguments.add_argument("--cargo", default="cargo", help="what builds and starts the scripted provider")
+    arguments.add_argument("--only", nargs="*", help="these faults only")
+    arguments.add_argument("--write", help="the page whose second table this is")
+    arguments.add_argument("--json", help="a file for all outcomes")
+    options = arguments.parse_args()
+    peer_program = options.litellm or (install(options.install) if options.install else None)
+    running, found = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        try:
+            provider = Provider(options.cargo.split(), folder / "provider.log")
+            running.append(provider)
+            played = cases(provider.faults, options.only)
+            both = (("ingle", ingle, ingle_body, options.ingle), ("litellm", litellm, litellm_body, peer_program))
+            for name, start, body_of, program in both:
+                if not program:
+                    continue
+                server = start(program, folder / name, provider, played)
+                running.append(server)
+                began = time.monotonic()
+                found[name] = (server, play(server, body_of, played, provider))
+                print(f"{server.name}: {len(played)} cases in {time.monotonic() - began:.0f} s", flush=True)
+                running.remove(server)
+                server.stop()
+        finally:
+            for process in reversed(running):
+                process.stop()
+    if options.json:
+        Path(options.json).write_text(json.dumps({name: outcomes for name, (_, outcomes) in found.items()}, indent=1))
+    print(totals([(server.name, outcomes) for server, outcomes in found.values()]))
+    if len(found) == 2:
+        text = section(found["ingle"][1], found["litellm"][1], found["litellm"][0], provider.faults)
+        if options.write:
+            page = Path(options.write)
+            page.write_text(page.read_text().split(f"\n{HEADING}")[0].rstrip() + "\n\n" + text)
+        else:
+            print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
