@@ -27,7 +27,7 @@ from pathlib import Path
 SHAPES = ("OpenAI", "OpenRouter", "Anthropic")
 COLUMNS = [(True, True), (False, True), (True, False), (False, False)]  # is_stream, has_backup
 # Of both gateways, in seconds: to the first content, to the end. Of the client: to the end of everything.
-FIRST, TOTAL, DEADLINE, LONG_WAIT = 10, 30, 300, 60
+FIRST, TOTAL, DEADLINE, LONG_WAIT = 10, 30, 300, 150
 AT_ONCE = 96
 # They take their time: they begin first.
 SLOW = ("silence", "headers-then-silence", "comments-forever", "roles-then-silence", "stall-after-20", "retry-date-60", "long-line")
