@@ -100,19 +100,16 @@ fn broken(case: &str, number: u64, facts: &Facts) -> Option<Script> {
         "limit-at" => N_TOKENS / 2,
         _ => number,
     };
-    let (mut body, at, end) = match case {
-        "tool-call-cut" => {
-            let body = call(facts, "", "Paris").to_string();
-            let at = body.find("Paris").map_or(0, |at| at + 2);
-            (body.into_bytes(), at, at)
-        }
-        _ => {
-            let text = tokens(n_tokens.max(1) * 2).concat();
-            let body = facts.whole(&text, n_tokens * 2).to_string();
-            let begin = body.find(&text).unwrap_or_default();
-            let at = begin + tokens(n_tokens).concat().len();
-            (body.into_bytes(), at, begin + text.len() + 1)
-        }
+    let (mut body, at, end) = if case == "tool-call-cut" {
+        let body = call(facts, "", "Paris").to_string();
+        let at = body.find("Paris").map_or(0, |at| at + 2);
+        (body.into_bytes(), at, at)
+    } else {
+        let text = tokens(n_tokens.max(1) * 2).concat();
+        let body = facts.whole(&text, n_tokens * 2).to_string();
+        let begin = body.find(&text).unwrap_or_default();
+        let at = begin + tokens(n_tokens).concat().len();
+        (body.into_bytes(), at, begin + text.len() + 1)
     };
     if case.starts_with("malformed") {
         // The text's end is missing, and the quote after it.
