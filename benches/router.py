@@ -74,7 +74,7 @@ def ingle(program, home, provider, budgets, busy):
     (home / "prices.toml").write_text(PRICES)
     config = f'[providers.bench]\ndialect = "compatible"\nbase_url = "{provider}/v1"\nmodels = ["bench-*"]\n'
     if budgets:
-        for whom in ("", 'each = "team"\n', 'each = "key"\n'):
+        for whom in ("", 'team = "*"\n', 'key = "*"\n'):
             config += f'\n[[budget]]\n{whom}per = "day"\nusd = 1000000.0\nrequests = 100000000\n'
     (home / "ingle.toml").write_text(config)
     words = [program, "serve", "--config", str(home / "ingle.toml"), "--listen", "127.0.0.1:0"]

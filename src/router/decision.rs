@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::backend::{BackendError, BackendErrorKind};
 use crate::chat::{FinishReason, Usage};
 use crate::money::MicroUsd;
+use crate::router::policy::Plan;
 
 /// Decisions that can be asked about afterwards.
 const N_KEPT: usize = 2048;
@@ -33,7 +33,8 @@ pub struct Decision {
     /// How far it might go.
     pub privacy: String,
     /// Every candidate with its reasons, as it was planned.
-    pub plan: Value,
+    #[serde(serialize_with = "shared")]
+    pub plan: Arc<Plan>,
     /// Who was asked, in order.
     pub attempts: Vec<Attempt>,
     /// Who answered, the last that did.
@@ -89,6 +90,11 @@ fn as_object<S: serde::Serializer>(usage: &Usage, to: S) -> Result<S::Ok, S::Err
     map.serialize_entry("reasoning_tokens", &usage.reasoning_tokens)?;
     map.serialize_entry("is_estimated", &usage.is_estimated)?;
     map.end()
+}
+
+/// A plan is kept as it is until somebody asks: few do.
+fn shared<S: serde::Serializer>(plan: &Arc<Plan>, to: S) -> Result<S::Ok, S::Error> {
+    plan.serialize(to)
 }
 
 /// In which way a backend failed, as one word.
@@ -153,7 +159,7 @@ pub(super) struct Asking {
 }
 
 impl Record {
-    pub(super) fn new(asking: Asking, plan: Value) -> Self {
+    pub(super) fn new(asking: Asking, plan: Arc<Plan>) -> Self {
         let id = format!("rt_{}", uuid::Uuid::new_v4().simple());
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
@@ -321,7 +327,7 @@ mod tests {
             privacy: "any".to_owned(),
             ..Asking::default()
         };
-        Record::new(asking, Value::Null)
+        Record::new(asking, Arc::default())
     }
 
     #[test]

@@ -226,7 +226,9 @@ fn quantile(values: &VecDeque<u64>, percent: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    use serde_json::json;
 
     use super::*;
     use crate::chat::{FinishReason, Usage};
@@ -238,7 +240,7 @@ mod tests {
             team: team.map(str::to_owned),
             ..Asking::default()
         };
-        let record = Record::new(asking, Value::Null);
+        let record = Record::new(asking, Arc::default());
         for (i, target) in targets.iter().enumerate() {
             let why = if i == 0 { "first" } else { "failed" };
             let attempt = record.asked(target, why);

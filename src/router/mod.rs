@@ -252,6 +252,7 @@ impl Router {
         let plan = core
             .plan(&question, &request, &account, meta.is_streamed)
             .await;
+        let plan = Arc::new(plan);
         let mut candidates: Vec<_> = plan.allowed().cloned().collect();
         if !plan.fallback {
             candidates.truncate(1);
@@ -263,7 +264,7 @@ impl Router {
             task: question.task.clone(),
             privacy: plan.privacy.to_string(),
         };
-        let record = Record::new(asking, serde_json::to_value(&plan).unwrap_or_default());
+        let record = Record::new(asking, Arc::clone(&plan));
         core.decisions.keep(&record);
         if candidates.is_empty() {
             let error = self.refused(&plan, &question, &request).await;

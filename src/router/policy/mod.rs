@@ -28,7 +28,7 @@ pub use reason::{Exclusion, Reason, Why};
 pub use snapshot::{Breaker, Facts, FactsOf, LocalModel, LocalState, Snapshot};
 
 /// Who may answer, the best first.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
     /// For which team.
     pub team: Option<String>,
