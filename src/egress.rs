@@ -9,7 +9,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use log::{EgressLog, Entry, EntryKind, LogError};
-pub use proof::{Counted, Proof, Query};
+pub use proof::{Counted, Proof, Query, Records};
+
+/// The log's file in the home folder.
+pub const LOG_NAME: &str = "egress.jsonl";
 
 /// Why no permit was issued.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +58,15 @@ impl Privacy {
         self.max(by)
     }
 
+    /// Whether a prompt of this class may go to who does so with it.
+    pub fn allows(self, keeping: Keeping) -> bool {
+        match self {
+            Self::Any => true,
+            Self::ZdrOnly => keeping != Keeping::Maybe,
+            Self::LocalOnly => keeping == Keeping::Ours,
+        }
+    }
+
     /// Its name in configurations, requests and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -95,7 +107,8 @@ impl FromStr for Privacy {
 }
 
 /// What a provider does with what it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Keeping {
     /// It is ours: the configuration lists its host among `local_hosts`.
     Ours,
@@ -103,6 +116,17 @@ pub enum Keeping {
     Nothing,
     /// It may keep what it is told.
     Maybe,
+}
+
+impl Keeping {
+    /// Its name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Nothing => "nothing",
+            Self::Maybe => "maybe",
+        }
+    }
 }
 
 /// What may leave this machine. There is one, made from the configuration.
@@ -153,12 +177,7 @@ impl Egress {
         if self.offline {
             return Err(Error::ProviderOffline);
         }
-        let allowed = match privacy {
-            Privacy::Any => true,
-            Privacy::ZdrOnly => keeping != Keeping::Maybe,
-            Privacy::LocalOnly => keeping == Keeping::Ours,
-        };
-        if !allowed {
+        if !privacy.allows(keeping) {
             return Err(Error::Private {
                 privacy,
                 provider: provider.to_owned(),
@@ -166,6 +185,7 @@ impl Egress {
         }
         Ok(ProviderPermit {
             privacy,
+            keeping,
             provider: provider.to_owned(),
             purpose,
         })
@@ -195,6 +215,7 @@ pub struct ModelFetch(());
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProviderPermit {
     privacy: Privacy,
+    keeping: Keeping,
     provider: String,
     purpose: Purpose,
 }
@@ -203,6 +224,11 @@ impl ProviderPermit {
     /// How far the request may go.
     pub fn privacy(&self) -> Privacy {
         self.privacy
+    }
+
+    /// What becomes of it there.
+    pub fn keeping(&self) -> Keeping {
+        self.keeping
     }
 
     /// To whom.

@@ -41,7 +41,7 @@ pub(super) struct AddArgs {
     /// It may ask in another team's name.
     #[arg(long)]
     any_team: bool,
-    /// It may load and remove models, and see what others use.
+    /// It may load and remove models, and see what others use and what left this machine.
     #[arg(long)]
     admin: bool,
     #[command(flatten)]

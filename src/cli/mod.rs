@@ -7,6 +7,7 @@ mod chat;
 mod config;
 mod copy_bar;
 mod doctor;
+mod egress;
 mod embed;
 mod fetch_bar;
 mod gpu;
@@ -103,6 +104,9 @@ enum Verb {
     Key(key::KeyVerb),
     /// Show what was used, and what it cost.
     Usage(usage::UsageArgs),
+    /// Prove what left this machine for providers.
+    #[command(subcommand)]
+    Egress(egress::EgressVerb),
     /// Fetch a model unless it is here.
     Pull {
         /// A name of the catalogue.
@@ -282,6 +286,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     match &cli.verb {
         Verb::Key(verb) => return key::run(verb, &config, &mut io::stdout().lock()),
         Verb::Usage(args) => return usage::run(args, &config, &mut io::stdout().lock()),
+        Verb::Egress(verb) => return egress::run(verb, &config, &mut io::stdout().lock()),
         Verb::Bundle(verb) => return bundle::run(verb, &config, &mut io::stdout().lock()),
         Verb::Import(args) => return import::run(args, &config, &mut io::stdout().lock()),
         _ => {}
@@ -359,6 +364,7 @@ async fn run_verb(verb: Verb, config: Config, gpu: Option<Choice>) -> anyhow::Re
         | Verb::Bundle(_)
         | Verb::Key(_)
         | Verb::Usage(_)
+        | Verb::Egress(_)
         | Verb::Import(_) => Ok(()),
     }
 }

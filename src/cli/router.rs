@@ -10,7 +10,7 @@ use crate::backend::local::LocalBackend;
 use crate::backend::provider::{Provider, ProviderHttp, ProviderOptions};
 use crate::config::Config;
 use crate::config::document::Problem;
-use crate::egress::{Egress, EgressLog};
+use crate::egress::{Egress, EgressLog, LOG_NAME, Records};
 use crate::keys::Keys;
 use crate::limit::Limit;
 use crate::router::money::{Moment, Money};
@@ -37,8 +37,10 @@ pub(super) fn router(config: &Config, keys: &Keys, local: LocalBackend) -> anyho
         .with_context(|| format!("the folder {} cannot be made", config.home.display()))?;
     let prices = Prices::load(&config.home, config.budgets.local_price)?;
     let money = Money::open(&config.home, limits(config, keys), Moment::now())?;
+    let (providers, records) = providers(config)?;
     Ok(Router::new(RouterOptions {
-        providers: providers(config)?,
+        providers,
+        records,
         local,
         settings,
         names,
@@ -58,22 +60,22 @@ pub(super) fn limits(config: &Config, keys: &Keys) -> Vec<Limit> {
     limits
 }
 
-/// Those that can be asked; none at all offline.
-fn providers(config: &Config) -> anyhow::Result<Vec<Provider>> {
+/// Those that can be asked, none at all offline; and where what they are asked is written down.
+fn providers(config: &Config) -> anyhow::Result<(Vec<Provider>, Records)> {
     let settings = &config.router.providers;
-    let Ok(permit) = Egress::new(config.offline).providers() else {
-        return Ok(Vec::new());
+    let path = config.home.join(LOG_NAME);
+    let permit = Egress::new(config.offline).providers();
+    let Some(permit) = permit.ok().filter(|_| !settings.is_empty()) else {
+        return Ok((Vec::new(), Records::File(path)));
     };
-    if settings.is_empty() {
-        return Ok(Vec::new());
-    }
-    let log = Arc::new(EgressLog::open(config.home.join("egress.jsonl"))?);
-    let http = ProviderHttp::new(&app::http_options(config), log, &permit)?;
+    let log = Arc::new(EgressLog::open(path)?);
+    let http = ProviderHttp::new(&app::http_options(config), Arc::clone(&log), &permit)?;
     let providers = settings.values().map(|one| {
         let provider = Provider::new(ProviderOptions::of(one, config.router.max_tokens), &http);
         provider.with_context(|| format!("providers.{}", one.name))
     });
-    providers.collect()
+    let providers = providers.collect::<anyhow::Result<_>>()?;
+    Ok((providers, Records::Open(log)))
 }
 
 /// All that is wrong, as one error.

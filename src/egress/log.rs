@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Privacy, ProviderPermit};
+use super::{Keeping, Privacy, ProviderPermit};
 
 /// Characters of each text of an entry.
 const TEXT_MOST: usize = 256;
@@ -38,6 +38,14 @@ pub enum LogError {
     InUse {
         /// The file.
         path: PathBuf,
+    },
+    /// A line that somebody remembers is not there.
+    #[error("the egress log {} has no line with the hash {head}: lines were cut off, or it is another log", path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// The hash.
+        head: String,
     },
     /// A line is not as it was written.
     #[error("line {line} of the egress log {} is not as it was written: {reason}; keep the file as evidence and move it away to start a new one", path.display())]
@@ -80,6 +88,9 @@ pub struct Entry {
     pub why: String,
     /// To whom.
     pub provider: String,
+    /// What becomes of it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeping: Option<Keeping>,
     /// To which host.
     pub host: String,
     /// Bytes of what was sent, without headers.
@@ -175,6 +186,7 @@ impl EgressLog {
             class: permit.privacy(),
             why: cut(&purpose.why),
             provider: cut(permit.provider()),
+            keeping: Some(permit.keeping()),
             host: cut(host),
             ..Entry::of(EntryKind::Sent, sent)
         };
@@ -246,6 +258,7 @@ impl Entry {
             class: Privacy::Any,
             why: String::new(),
             provider: String::new(),
+            keeping: None,
             host: String::new(),
             bytes: bytes.len() as u64,
             sha256: hex::encode(Sha256::digest(bytes)),

@@ -1,13 +1,15 @@
 //! What the egress log proves: what left for whom, and that the log is whole.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::log::{EgressLog, Entry, EntryKind, LINE_MOST, LogError, NO_HASH, broken, unsealed};
+use super::{Keeping, Privacy};
 
 /// Which entries are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Query {
     pub from_ms: Option<u64>,
     /// Before.
     pub to_ms: Option<u64>,
+    /// The hash of a line that must still be there: a head of an earlier proof.
+    pub head: Option<String>,
 }
 
 impl Query {
@@ -52,8 +56,22 @@ pub struct Proof {
     pub total: Counted,
     /// The same by privacy class.
     pub by_class: BTreeMap<&'static str, Counted>,
+    /// The same by what becomes of it there; where a line does not say so, it may be kept.
+    pub by_keeping: BTreeMap<&'static str, Counted>,
     /// The same by provider.
     pub by_provider: BTreeMap<String, Counted>,
+    /// When the first of it left. Units: milliseconds since 1970, so for the last.
+    pub first_ms: Option<u64>,
+    /// When the last of it left.
+    pub last_ms: Option<u64>,
+    /// Of it, what was for this machine and machines of ours only.
+    pub local_only: Counted,
+    /// Of that, what went to other machines than ours.
+    pub local_only_elsewhere: Counted,
+    /// Of it, what went where its class does not allow: nothing, unless the program is wrong.
+    pub forbidden: Counted,
+    /// The line of the first of these, counted from 1.
+    pub first_forbidden: Option<u64>,
     /// Lines of the whole log.
     pub n_entries: u64,
     /// Of them, those that tell of a line that was not finished.
@@ -62,15 +80,69 @@ pub struct Proof {
     pub head: String,
 }
 
+impl Proof {
+    /// An entry that is asked for.
+    fn count(&mut self, entry: &Entry, line: u64) {
+        let keeping = entry.keeping.unwrap_or(Keeping::Maybe);
+        self.total.add(entry);
+        let class = self.by_class.entry(entry.class.name());
+        class.or_default().add(entry);
+        self.by_keeping
+            .entry(keeping.name())
+            .or_default()
+            .add(entry);
+        let provider = self.by_provider.entry(entry.provider.clone());
+        provider.or_default().add(entry);
+        // A clock that was put back does not turn them round.
+        let (first, last) = (self.first_ms, self.last_ms);
+        self.first_ms = first.into_iter().chain([entry.time_ms]).min();
+        self.last_ms = last.into_iter().chain([entry.time_ms]).max();
+        if entry.class == Privacy::LocalOnly {
+            self.local_only.add(entry);
+            if keeping != Keeping::Ours {
+                self.local_only_elsewhere.add(entry);
+            }
+        }
+        if !entry.class.allows(keeping) {
+            self.forbidden.add(entry);
+            self.first_forbidden.get_or_insert(line);
+        }
+    }
+}
+
+/// Where what left is written down.
+#[derive(Clone, Debug)]
+pub enum Records {
+    /// In the log of this process.
+    Open(Arc<EgressLog>),
+    /// In a file that others write, if anybody does.
+    File(PathBuf),
+}
+
+impl Records {
+    /// What left, whoever wrote it down.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn proof(&self, query: &Query) -> Result<Proof, LogError> {
+        match self {
+            Self::Open(log) => log.proof(query),
+            Self::File(path) => EgressLog::proof_of(path, query),
+        }
+    }
+}
+
 impl EgressLog {
     /// Checks every line that was written so far and counts those that are asked for.
     ///
     /// # Errors
-    /// [`LogError::Broken`] names the first line that is not as it was written.
+    /// [`LogError::Broken`] names the first line that is not as it was written, [`LogError::Lost`] a head that was
+    /// remembered and is gone.
     pub fn proof(&self, query: &Query) -> Result<Proof, LogError> {
         let (n_bytes, head) = self.head();
         let file = File::open(self.path()).map_err(|error| self.failed(&error))?;
-        let proof = checked(BufReader::new(file.take(n_bytes)), self.path(), query)?;
+        let lines = BufReader::new(file.take(n_bytes));
+        let proof = checked(lines, self.path(), query, Unfinished::Broken)?;
         if proof.head != head {
             let reason = "it is not the line that was written last";
             return Err(broken(self.path(), proof.n_entries, reason));
@@ -78,20 +150,47 @@ impl EgressLog {
         Ok(proof)
     }
 
-    /// The same of a log nobody writes to, or a copy of one.
+    /// The same of the file at `path`, whoever writes it; where there is none nothing ever left.
     ///
     /// # Errors
     /// [`LogError`].
     pub fn proof_of(path: &Path, query: &Query) -> Result<Proof, LogError> {
-        let file = File::open(path).map_err(|error| LogError::Io {
+        let failed = |error: &io::Error| LogError::Io {
             path: path.to_owned(),
             reason: error.to_string(),
-        })?;
-        checked(BufReader::new(file), path, query)
+        };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return checked(io::empty(), path, query, Unfinished::Broken);
+            }
+            Err(error) => return Err(failed(&error)),
+        };
+        let unfinished = match file.try_lock_shared() {
+            Ok(()) => Unfinished::Broken,
+            Err(TryLockError::WouldBlock) => Unfinished::UnderWay,
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        };
+        checked(BufReader::new(file), path, query, unfinished)
     }
 }
 
-fn checked(mut lines: impl BufRead, path: &Path, query: &Query) -> Result<Proof, LogError> {
+/// What a last line without an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unfinished {
+    /// Not as it was written.
+    Broken,
+    /// Being written.
+    UnderWay,
+}
+
+fn checked(
+    mut lines: impl BufRead,
+    path: &Path,
+    query: &Query,
+    unfinished: Unfinished,
+) -> Result<Proof, LogError> {
+    let mut is_there = query.head.as_deref().is_none_or(|head| head == NO_HASH);
     let mut proof = Proof {
         head: NO_HASH.to_owned(),
         ..Proof::default()
@@ -102,11 +201,14 @@ fn checked(mut lines: impl BufRead, path: &Path, query: &Query) -> Result<Proof,
         line.clear();
         let read = (&mut lines).take(LINE_MOST as u64).read_line(&mut line);
         match read {
-            Ok(0) => return Ok(proof),
+            Ok(0) => break,
             Ok(_) => {}
             Err(error) => return Err(broken(path, number, &error.to_string())),
         }
         let whole = line.strip_suffix('\n');
+        if whole.is_none() && line.len() < LINE_MOST && unfinished == Unfinished::UnderWay {
+            break;
+        }
         let whole = whole.ok_or_else(|| broken(path, number, "it was not finished"))?;
         let (entry, hash) = unsealed(whole).map_err(|reason| broken(path, number, reason))?;
         if entry.seq != proof.n_entries {
@@ -119,24 +221,22 @@ fn checked(mut lines: impl BufRead, path: &Path, query: &Query) -> Result<Proof,
         if entry.previous != proof.head {
             return Err(broken(path, number, "it does not follow the line above"));
         }
+        is_there |= query.head.as_deref() == Some(&*hash);
         proof.head = hash;
         proof.n_entries += 1;
         if entry.kind == EntryKind::Repaired {
             proof.n_repaired += 1;
         }
         if query.asks_for(&entry) {
-            proof.total.add(&entry);
-            proof
-                .by_class
-                .entry(entry.class.name())
-                .or_default()
-                .add(&entry);
-            proof
-                .by_provider
-                .entry(entry.provider.clone())
-                .or_default()
-                .add(&entry);
+            proof.count(&entry, number);
         }
+    }
+    match &query.head {
+        Some(head) if !is_there => Err(LogError::Lost {
+            path: path.to_owned(),
+            head: head.clone(),
+        }),
+        _ => Ok(proof),
     }
 }
 
@@ -146,7 +246,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::egress::{Egress, Keeping, Privacy, ProviderPermit, Purpose};
+    use crate::egress::{Egress, ProviderPermit, Purpose};
 
     fn permit(team: &str, privacy: Privacy) -> ProviderPermit {
         let purpose = Purpose {
@@ -256,7 +356,75 @@ mod tests {
             }
         }
         // A log that was cut short between lines is whole by itself: the head that was kept tells.
-        assert_eq!(proof_of(lines[0]).unwrap().n_entries, 1);
+        let whole = proof_of(&text).unwrap();
+        let first = proof_of(lines[0]).unwrap();
+        assert_eq!(first.n_entries, 1);
+        let kept = |proof: &Proof| Query {
+            head: Some(proof.head.clone()),
+            ..Query::default()
+        };
+        let lost = EgressLog::proof_of(&path, &kept(&whole));
+        assert!(matches!(lost, Err(LogError::Lost { .. })), "{lost:?}");
+        proof_of(&text).unwrap();
+        for proof in [&first, &whole] {
+            assert_eq!(EgressLog::proof_of(&path, &kept(proof)).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn what_went_where_its_class_does_not_allow_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("egress.jsonl");
+        let log = written(&path);
+        let egress = Egress::new(false);
+        let ours = egress.provider(
+            Privacy::LocalOnly,
+            "gpu-1",
+            Keeping::Ours,
+            Purpose::default(),
+        );
+        log.record(&ours.unwrap(), "gpu-1", b"abc").unwrap();
+        let proof = log.proof(&Query::default()).unwrap();
+        assert_eq!(proof.local_only.requests, 1);
+        assert_eq!((proof.forbidden.requests, proof.first_forbidden), (0, None));
+        assert_eq!(proof.by_keeping["ours"].bytes, 3);
+        assert_eq!(proof.by_keeping["nothing"].requests, 3);
+        assert!(proof.first_ms <= proof.last_ms && proof.first_ms > Some(0));
+        // No permit for that is issued, so the program itself would have to be wrong.
+        let wrong = ProviderPermit {
+            privacy: Privacy::LocalOnly,
+            keeping: Keeping::Nothing,
+            provider: "openrouter".to_owned(),
+            purpose: Purpose::default(),
+        };
+        log.record(&wrong, "h", b"ab").unwrap();
+        let proof = log.proof(&Query::default()).unwrap();
+        assert_eq!(
+            proof.forbidden,
+            Counted {
+                requests: 1,
+                bytes: 2
+            }
+        );
+        assert_eq!(proof.first_forbidden, Some(5));
+    }
+
+    #[test]
+    fn a_line_that_is_being_written_is_not_there_yet_and_no_log_is_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("egress.jsonl");
+        let proof = || EgressLog::proof_of(&path, &Query::default());
+        assert_eq!(
+            (proof().unwrap().n_entries, &*proof().unwrap().head),
+            (0, NO_HASH)
+        );
+        let log = written(&path);
+        let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"seq\":3").unwrap();
+        assert_eq!(proof().unwrap().n_entries, 3);
+        // Whose process has died it never was finished.
+        drop(log);
+        assert!(matches!(proof(), Err(LogError::Broken { line: 4, .. })));
     }
 
     #[test]

@@ -114,9 +114,11 @@ pub(super) fn admit(
     }
 }
 
-/// Whether a request changes what the server holds.
+/// Whether a request changes what the server holds, or asks what all teams have sent away.
 pub(super) fn is_for_admins<B>(request: &Request<B>) -> bool {
-    request.method() != Method::GET && request.uri().path().starts_with("/api/")
+    let path = request.uri().path();
+    path.starts_with("/v1/egress/")
+        || (request.method() != Method::GET && path.starts_with("/api/"))
 }
 
 /// Checks a request against the keys or, where there are none, against pages of other sites.
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn only_administrators_change_which_models_there_are() {
+    fn only_administrators_change_which_models_there_are_and_see_what_left() {
         for (method, path, expected) in [
             ("GET", "/api/models", false),
             ("GET", "/api/models/m", false),
@@ -261,6 +263,7 @@ mod tests {
             ("POST", "/api/models/m/load", true),
             ("POST", "/api/models/m/pull", true),
             ("POST", "/v1/chat/completions", false),
+            ("GET", "/v1/egress/proof", true),
         ] {
             let request = Request::builder().method(method).uri(path).body(());
             assert_eq!(

@@ -118,7 +118,7 @@ impl From<Refusal> for ApiError {
             Refusal::NotAdmin => (
                 StatusCode::FORBIDDEN,
                 "not_an_administrator",
-                "this key may not change which models there are and which are loaded: use one made with --admin",
+                "this key may not change which models there are and which are loaded, nor see what all teams sent away: use one made with --admin",
             ),
             Refusal::ForeignOrigin => (
                 StatusCode::FORBIDDEN,

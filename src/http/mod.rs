@@ -13,6 +13,7 @@ mod mcp;
 mod measure;
 mod metrics;
 mod openai;
+mod proof;
 mod rate_limits;
 mod route;
 mod routing;
@@ -40,6 +41,7 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 pub use admin::description;
 pub use auth::{ApiKeys, KeysError};
 pub use limits::Limits;
+pub use proof::{figures as egress_figures, moment as egress_moment};
 pub use usage::figures as usage_figures;
 
 use crate::backend::local::LocalBackend;
@@ -264,6 +266,7 @@ fn routes(state: AppState) -> Router {
         .route("/v1/route/metrics", get(route::measured))
         .route("/v1/route/feedback", post(route::feedback))
         .route("/v1/usage", get(usage::usage))
+        .route("/v1/egress/proof", get(proof::proof))
         .route("/metrics", get(metrics::render))
         .fallback(no_such_path)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));

@@ -19,7 +19,7 @@ use crate::backend::local::LocalBackend;
 use crate::backend::provider::Provider;
 use crate::chat::ChatRequest;
 use crate::config::router::RouterSettings;
-use crate::egress::{Egress, Privacy, Purpose};
+use crate::egress::{Egress, Privacy, Purpose, Records};
 use crate::engine::predict::{Deadlines, Shown};
 use crate::money::MicroUsd;
 
@@ -42,6 +42,7 @@ pub(super) struct Core {
     pub(super) prices: Prices,
     pub(super) money: Money,
     pub(super) egress: Egress,
+    pub(super) records: Records,
     pub(super) offline: bool,
     pub(super) providers: BTreeMap<String, Provider>,
     pub(super) decisions: Decisions,

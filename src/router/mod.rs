@@ -31,7 +31,7 @@ use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
 use crate::caller::{Caller, TeamId};
 use crate::chat::{ChatRequest, ResponseFormat, Usage};
 use crate::config::router::RouterSettings;
-use crate::egress::Egress;
+use crate::egress::{Egress, Records};
 use asker::Asker;
 use core::Core;
 use decision::{Asking, Decision, Decisions, End, Record};
@@ -68,6 +68,8 @@ pub struct RouterOptions {
     pub money: Money,
     /// What may leave this machine.
     pub egress: Egress,
+    /// Where it is written down.
+    pub records: Records,
     /// Nothing may.
     pub offline: bool,
     /// Who can be asked besides the engine.
@@ -182,6 +184,7 @@ impl Router {
             prices: options.prices,
             money: options.money,
             egress: options.egress,
+            records: options.records,
             offline: options.offline,
             providers,
             decisions: Decisions::default(),
@@ -204,6 +207,11 @@ impl Router {
     /// What was and may be spent.
     pub fn money(&self) -> &Money {
         &self.core.money
+    }
+
+    /// Where what left this machine is written down.
+    pub fn egress_records(&self) -> &Records {
+        &self.core.records
     }
 
     /// What is measured of all requests.

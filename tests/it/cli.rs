@@ -5,6 +5,7 @@ mod alone;
 mod bench;
 mod carry;
 mod doctor;
+mod egress;
 mod embed;
 mod hand_over;
 mod mcp;

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod privacy;
+mod proof;
 mod wall;
 
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use ingle::backend::provider::{Provider, ProviderHttp, ProviderOptions};
 use ingle::catalog::HttpOptions;
 use ingle::config::document::Node;
 use ingle::config::router::{RouterSettings, Variables, read};
-use ingle::egress::{Egress, EgressLog};
+use ingle::egress::{Egress, EgressLog, LOG_NAME, Records};
 use ingle::http::{Limits, Server, ServerOptions};
 use ingle::keys::Keys;
 use ingle::router::money::Money;
@@ -41,6 +42,7 @@ pub(crate) fn local_only(local: LocalBackend) -> Router {
 
 /// Everything usual, with prices and the egress log of a folder.
 fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> RouterOptions {
+    let (providers, records) = providers(&settings, home);
     RouterOptions {
         local,
         names: Names::new(&settings).unwrap(),
@@ -49,8 +51,9 @@ fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> Router
         prices: Prices::load(home, Price::FREE).unwrap(),
         money: Money::unrecorded([]),
         egress: Egress::new(false),
+        records,
         offline: false,
-        providers: providers(&settings, home),
+        providers,
         settings,
     }
 }
@@ -63,15 +66,16 @@ fn settings(toml: &str) -> RouterSettings {
     read(&document, "ingle.toml", listen, Variables::new(&nothing)).unwrap()
 }
 
-fn providers(settings: &RouterSettings, home: &Path) -> Vec<Provider> {
-    let log = EgressLog::open(home.join("egress.jsonl")).unwrap();
+fn providers(settings: &RouterSettings, home: &Path) -> (Vec<Provider>, Records) {
+    let log = Arc::new(EgressLog::open(home.join(LOG_NAME)).unwrap());
     let permit = Egress::new(false).providers().unwrap();
-    let http = ProviderHttp::new(&HttpOptions::default(), Arc::new(log), &permit).unwrap();
+    let http = ProviderHttp::new(&HttpOptions::default(), log.clone(), &permit).unwrap();
     let one = |one| {
         let options = ProviderOptions::of(one, settings.max_tokens);
         Provider::new(options, &http).unwrap()
     };
-    settings.providers.values().map(one).collect()
+    let providers = settings.providers.values().map(one).collect();
+    (providers, Records::Open(log))
 }
 
 /// An engine with one model, `tiny`, for many routers.
@@ -143,6 +147,11 @@ impl Routing {
             stop,
             running,
         }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n", self.address);
+        wire::exchange(self.address, &(head + "connection: close\r\n\r\n")).await
     }
 
     async fn post(&self, body: &Value) -> Reply {

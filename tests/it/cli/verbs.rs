@@ -77,6 +77,7 @@ async fn every_verb_has_help() {
         "inspect",
         "perplexity",
         "bench",
+        "egress",
     ] {
         let help = ground.run(&[verb, "--help"]).await;
         assert_eq!((help.code, &*help.err), (Some(0), ""), "{verb}");
