@@ -1,7 +1,8 @@
 //! The domain: what an embedding is, in no dialect's words.
 
-use crate::chat::TokenId;
+use crate::chat::{PromptSize, TokenId};
 use crate::keep_alive::KeepAlive;
+use crate::money::MicroUsd;
 
 /// A valid request for vectors of texts: every dialect's parser ends here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,21 @@ pub struct EmbedRequest {
     pub dimensions: Option<u32>,
     /// How long the model stays in memory afterwards; absent: as it was told before.
     pub keep_alive: Option<KeepAlive>,
+}
+
+impl EmbedRequest {
+    /// How long all its inputs are together.
+    pub fn size(&self) -> PromptSize {
+        let texts = self.inputs.iter().filter_map(|input| match input {
+            EmbedInput::Text(text) => Some(text.as_str()),
+            EmbedInput::Tokens(_) => None,
+        });
+        let tokens = self.inputs.iter().map(|input| match input {
+            EmbedInput::Text(_) => 0,
+            EmbedInput::Tokens(tokens) => tokens.len() as u64,
+        });
+        PromptSize::of_texts(texts, tokens.sum())
+    }
 }
 
 /// What a vector is of.
@@ -42,6 +58,8 @@ pub enum Overlong {
 pub struct Embeddings {
     /// One an input.
     pub vectors: Vec<Vec<f32>>,
-    /// Tokens of all inputs, as the model saw them.
+    /// Tokens of all inputs, as the model saw them; 0 where a provider does not say.
     pub n_tokens: u64,
+    /// What a provider charged for them, where it says so.
+    pub cost: Option<MicroUsd>,
 }

@@ -37,6 +37,27 @@ impl Sum {
         self.about += about;
         self.at_most += at_most;
     }
+
+    fn size(&self) -> PromptSize {
+        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        PromptSize {
+            about: count(self.about),
+            at_most: count(self.at_most),
+        }
+    }
+}
+
+impl PromptSize {
+    /// Of a list of texts and a number of tokens that are counted already.
+    pub fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>, n_tokens: u64) -> Self {
+        let mut sum = Sum::default();
+        for text in texts {
+            sum.fixed(PER_MESSAGE);
+            sum.texts([text]);
+        }
+        sum.fixed((n_tokens, n_tokens));
+        sum.size()
+    }
 }
 
 impl ChatRequest {
@@ -77,11 +98,7 @@ impl ChatRequest {
             .values()
             .map(|value| value.to_string().len() as u64);
         sum.at_most += extra.sum::<u64>();
-        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        PromptSize {
-            about: count(sum.about),
-            at_most: count(sum.at_most),
-        }
+        sum.size()
     }
 }
 

@@ -84,6 +84,7 @@ impl Remote {
         Ok(Embeddings {
             vectors,
             n_tokens: answer["usage"]["prompt_tokens"].as_u64().unwrap_or(0),
+            cost: None,
         })
     }
 }

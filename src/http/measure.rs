@@ -11,8 +11,7 @@ use crate::telemetry::names;
 /// Passes an answer on and measures it with a clock that began with the request. Who answers labels the figures; a
 /// model of this machine by its name alone. Text that arrives together counts as one step between tokens.
 pub(super) fn measured(answer: Answer, mut clock: Clock) -> ChatStream {
-    let model = answer.target.strip_prefix("local:");
-    model.unwrap_or(&answer.target).clone_into(&mut clock.model);
+    clock.by(&answer.target);
     Box::pin(stream::unfold(
         (answer.stream, clock),
         |(mut answer, mut clock)| async move {
@@ -49,6 +48,12 @@ impl Clock {
     /// How the request ended.
     pub(super) fn end(&mut self, outcome: &'static str) {
         self.outcome = outcome;
+    }
+
+    /// Who answers.
+    pub(super) fn by(&mut self, target: &str) {
+        let model = target.strip_prefix("local:");
+        model.unwrap_or(target).clone_into(&mut self.model);
     }
 
     fn text(&mut self) {

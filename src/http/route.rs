@@ -13,10 +13,12 @@ use super::{AppState, openai, routing};
 use crate::backend::provider::HOPS;
 use crate::caller::Caller;
 use crate::router::decision::Decision;
-use crate::router::{Answer, Meta};
+use crate::router::{Answer, Embedded, Meta};
 
 /// On every answer: who gives it, and by what it is asked about.
 const ROUTE: HeaderName = HeaderName::from_static("x-ingle-route");
+/// On answers whose provider has no words for some fields of the request: these.
+const DROPPED: HeaderName = HeaderName::from_static("x-ingle-dropped");
 
 /// What a request says about who may answer it.
 ///
@@ -39,26 +41,55 @@ pub(super) fn meta(
 }
 
 /// The label of an answer.
-pub(super) struct Route(String);
+pub(super) struct Route {
+    label: String,
+    dropped: Vec<&'static str>,
+}
 
 impl Route {
     /// Of an answer that has begun.
     pub(super) fn of(answer: &Answer, id: &str) -> Self {
         let Answer { target, why, .. } = answer;
-        Self(format!("{target}; why={why}; id={id}"))
+        Self {
+            label: format!("{target}; why={why}; id={id}"),
+            dropped: answer.dropped.clone(),
+        }
+    }
+
+    /// Of vectors.
+    pub(super) fn of_vectors(made: &Embedded) -> Self {
+        let Embedded {
+            target, why, id, ..
+        } = made;
+        Self {
+            label: format!("{target}; why={why}; id={id}"),
+            dropped: Vec::new(),
+        }
     }
 
     /// Of an answer of which nobody knows yet who gives it.
     pub(super) fn pending(id: &str) -> Self {
-        Self(format!("pending; id={id}"))
+        Self {
+            label: format!("pending; id={id}"),
+            dropped: Vec::new(),
+        }
     }
 
     /// Writes it on a response.
     pub(super) fn onto(self, mut response: Response) -> Response {
         // Names of models come from strangers: what no header can carry is left out.
-        let printable: String = self.0.chars().filter(|c| matches!(c, ' '..='~')).collect();
+        let printable: String = self
+            .label
+            .chars()
+            .filter(|c| matches!(c, ' '..='~'))
+            .collect();
         if let Ok(value) = HeaderValue::from_str(&printable) {
             response.headers_mut().insert(ROUTE, value);
+        }
+        if let Ok(dropped) = HeaderValue::from_str(&self.dropped.join(", "))
+            && !self.dropped.is_empty()
+        {
+            response.headers_mut().insert(DROPPED, dropped);
         }
         response
     }

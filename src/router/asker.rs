@@ -16,10 +16,10 @@ use super::names::Target;
 use super::policy::{Candidate, Question};
 use super::race::{Lane, Race, Why};
 use super::relay::too_late;
-use crate::backend::provider::CallOptions;
+use crate::backend::provider::{CallOptions, Provider};
 use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
 use crate::chat::{ChatRequest, Usage};
-use crate::egress::{Privacy, Purpose};
+use crate::egress::{Privacy, ProviderPermit, Purpose};
 use crate::engine::Place;
 use crate::engine::predict::{Deadlines, Shown, Verdict, judge};
 
@@ -76,7 +76,7 @@ impl Asker {
         }
     }
 
-    fn lanes(&self) -> Vec<Lane> {
+    pub(super) fn lanes(&self) -> Vec<Lane> {
         let one = |(i, candidate): (usize, &Candidate)| {
             let target = &candidate.target;
             let next = self.candidates.get(i + 1).map(|next| &next.target);
@@ -107,11 +107,26 @@ impl Asker {
         self.candidates.iter().enumerate().map(one).collect()
     }
 
-    async fn attempt(
+    /// The candidate of a lane.
+    ///
+    /// # Errors
+    /// There is none, which is a bug.
+    pub(super) fn candidate(&self, lane: usize) -> Result<&Candidate, BackendError> {
+        self.candidates.get(lane).ok_or_else(|| {
+            let text = "there is no such candidate";
+            BackendError::new(BackendErrorKind::Failed, text)
+        })
+    }
+
+    /// Holds what asking `candidate` may cost.
+    ///
+    /// # Errors
+    /// There is not that much left, or it could not be written down.
+    pub(super) async fn hold(
         &self,
         candidate: &Candidate,
         why: Why,
-    ) -> Result<(Begun, Attempt), BackendError> {
+    ) -> Result<Attempt, BackendError> {
         let max_tokens = candidate.max_tokens.or(self.request.max_new_tokens);
         let bounds = Bounds {
             account: &self.account,
@@ -120,7 +135,15 @@ impl Asker {
             price: candidate.price,
         };
         let asked = (&candidate.target, why.name());
-        let mut attempt = Attempt::hold(&self.core, &self.record, asked, bounds).await?;
+        Attempt::hold(&self.core, &self.record, asked, bounds).await
+    }
+
+    async fn attempt(
+        &self,
+        candidate: &Candidate,
+        why: Why,
+    ) -> Result<(Begun, Attempt), BackendError> {
+        let mut attempt = self.hold(candidate, why).await?;
         match self.open(candidate, why, &mut attempt).await {
             Ok(begun) => {
                 attempt.answers();
@@ -185,6 +208,24 @@ impl Asker {
         request: &ChatRequest,
         attempt: &mut Attempt,
     ) -> Result<ChatStream, BackendError> {
+        let (provider, permit, call) = self.way_out(candidate, why)?;
+        attempt.drops(provider.dropped(request));
+        attempt.sent();
+        let model = &candidate.target.model;
+        let answer = provider.chat_with(model, request, permit, &call).await?;
+        attempt.about(answer.about);
+        Ok(answer.stream)
+    }
+
+    /// The provider of a candidate, the permit to send it this request, and what it is told besides.
+    ///
+    /// # Errors
+    /// There is no such provider, or the request may not go there.
+    pub(super) fn way_out(
+        &self,
+        candidate: &Candidate,
+        why: Why,
+    ) -> Result<(&Provider, ProviderPermit, CallOptions), BackendError> {
         let target = &candidate.target;
         let core = &self.core;
         let reached = core.providers.get(&target.provider);
@@ -209,12 +250,7 @@ impl Asker {
             fallback_models: Vec::new(),
             n_hops: self.n_hops,
         };
-        attempt.sent();
-        let answer = provider
-            .chat_with(&target.model, request, permit, &call)
-            .await?;
-        attempt.about(answer.about);
-        Ok(answer.stream)
+        Ok((provider, permit, call))
     }
 
     /// Somebody who goes on with the answer that `from` broke off: our own engine first, which always can.
@@ -223,7 +259,10 @@ impl Asker {
         question.needs.prefix = true;
         question.prompt = rest.prompt_size();
         question.max_tokens = rest.max_new_tokens;
-        let plan = self.core.plan(&question, &rest, &self.account, true).await;
+        let plan = self
+            .core
+            .plan(&question, Some(&rest), &self.account, true)
+            .await;
         if !plan.fallback {
             return None;
         }
@@ -248,7 +287,7 @@ impl Asker {
     }
 
     /// What is said when nobody answered.
-    fn told(&self, lost: Lost) -> BackendError {
+    pub(super) fn told(&self, lost: Lost) -> BackendError {
         let Lost {
             mut errors,
             is_too_late,
@@ -286,16 +325,11 @@ impl Asker {
 }
 
 impl Candidates for Asker {
+    type Begun = Begun;
     type Kept = Attempt;
 
-    fn ask(&self, lane: usize, why: Why) -> Asked<'_, Attempt> {
-        Box::pin(async move {
-            let Some(candidate) = self.candidates.get(lane) else {
-                let text = "there is no such candidate";
-                return Err(BackendError::new(BackendErrorKind::Failed, text));
-            };
-            self.attempt(candidate, why).await
-        })
+    fn ask(&self, lane: usize, why: Why) -> Asked<'_, Begun, Attempt> {
+        Box::pin(async move { self.attempt(self.candidate(lane)?, why).await })
     }
 
     fn may_hedge(&self) -> bool {

@@ -37,6 +37,7 @@ pub(super) struct Attempt {
     price: Option<Price>,
     hold: Option<Hold>,
     about: Option<Arc<AnswerFacts>>,
+    dropped: Vec<&'static str>,
     phase: Phase,
     began: Instant,
     first: Option<Instant>,
@@ -85,6 +86,7 @@ impl Attempt {
             price,
             hold: Some(hold),
             about: None,
+            dropped: Vec::new(),
             phase: Phase::Held,
             began: Instant::now(),
             first: None,
@@ -110,6 +112,17 @@ impl Attempt {
             let (provider, model) = (&self.target.provider, &self.target.model);
             self.core.health().sent(provider, model, Instant::now());
         }
+    }
+
+    /// Fields of the request that are not said to this provider, because it has no words for them.
+    pub(super) fn drops(&mut self, fields: Vec<&'static str>) {
+        self.record.drops(self.number, fields.clone());
+        self.dropped = fields;
+    }
+
+    /// Fields of the request that were not said.
+    pub(super) fn dropped(&self) -> &[&'static str] {
+        &self.dropped
     }
 
     /// What can be known of the answer.
@@ -164,9 +177,15 @@ impl Attempt {
             if was != Phase::Answering && costs_nothing(fault) {
                 self.release();
             }
-        } else if was != Phase::Answering {
-            // Our own engine, or nothing was sent.
-            self.release();
+        } else {
+            if !self.target.is_local() {
+                let (provider, model) = (&self.target.provider, &self.target.model);
+                self.core.health().given_up(provider, model);
+            }
+            if was != Phase::Answering {
+                // Our own engine, or nothing was sent.
+                self.release();
+            }
         }
         let usage = self.usage_so_far();
         self.settle(&usage);

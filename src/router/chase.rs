@@ -21,16 +21,21 @@ pub(super) struct Begun {
 }
 
 /// Work of one candidate; dropping it gives it up.
-pub(super) type Asked<'a, T> =
-    Pin<Box<dyn Future<Output = Result<(Begun, T), BackendError>> + Send + 'a>>;
+pub(super) type Asked<'a, B, T> =
+    Pin<Box<dyn Future<Output = Result<(B, T), BackendError>> + Send + 'a>>;
+
+/// Candidates that are being asked, by their lanes.
+type Running<'a, B, T> = Vec<(usize, Asked<'a, B, T>)>;
 
 /// Who can be asked.
 pub(super) trait Candidates: Sync {
+    /// What ends the race: an answer, or its beginning.
+    type Begun: Send;
     /// What is kept of a candidate that began to answer.
     type Kept: Send;
 
     /// Asks the candidate of a lane.
-    fn ask(&self, lane: usize, why: Why) -> Asked<'_, Self::Kept>;
+    fn ask(&self, lane: usize, why: Why) -> Asked<'_, Self::Begun, Self::Kept>;
 
     /// Takes one from the hedge budget, if there is one.
     fn may_hedge(&self) -> bool;
@@ -59,8 +64,8 @@ pub(super) struct Lost {
 pub(super) async fn chase<C: Candidates>(
     candidates: &C,
     mut race: Race,
-) -> Result<(usize, Begun, C::Kept), Lost> {
-    let mut running: Vec<(usize, Asked<'_, C::Kept>)> = Vec::new();
+) -> Result<(usize, C::Begun, C::Kept), Lost> {
+    let mut running: Running<'_, C::Begun, C::Kept> = Vec::new();
     let mut errors = Vec::new();
     loop {
         match race.step(Instant::now(), || candidates.may_hedge()) {
@@ -103,10 +108,10 @@ pub(super) async fn chase<C: Candidates>(
 /// Waits for the first of those that are being asked, for the moment, or for a look at who may be late.
 async fn happens<C: Candidates>(
     candidates: &C,
-    running: &mut Vec<(usize, Asked<'_, C::Kept>)>,
+    running: &mut Running<'_, C::Begun, C::Kept>,
     race: &mut Race,
     until: Option<Instant>,
-) -> Option<(usize, Result<(Begun, C::Kept), BackendError>)> {
+) -> Option<(usize, Result<(C::Begun, C::Kept), BackendError>)> {
     let foreseeable: Vec<usize> = running
         .iter()
         .map(|(lane, _)| *lane)
@@ -134,9 +139,7 @@ async fn happens<C: Candidates>(
 }
 
 /// The first that comes to something; it is taken out.
-async fn first_of<T>(
-    running: &mut Vec<(usize, Asked<'_, T>)>,
-) -> (usize, Result<(Begun, T), BackendError>) {
+async fn first_of<B, T>(running: &mut Running<'_, B, T>) -> (usize, Result<(B, T), BackendError>) {
     poll_fn(|context| {
         let polled = running.iter_mut().enumerate().find_map(|(i, (_, work))| {
             match work.as_mut().poll(context) {
@@ -232,9 +235,10 @@ mod tests {
     }
 
     impl Candidates for Scripted {
+        type Begun = Begun;
         type Kept = usize;
 
-        fn ask(&self, lane: usize, why: Why) -> Asked<'_, usize> {
+        fn ask(&self, lane: usize, why: Why) -> Asked<'_, Begun, usize> {
             self.asked.lock().unwrap().push((lane, why));
             let does = self.does[lane];
             Box::pin(async move {

@@ -16,7 +16,7 @@ use super::prices::Prices;
 use super::quality::Quality;
 use crate::backend::ProviderFault;
 use crate::backend::local::LocalBackend;
-use crate::backend::provider::Provider;
+use crate::backend::provider::{Dialect, Provider};
 use crate::chat::ChatRequest;
 use crate::config::router::RouterSettings;
 use crate::egress::{Egress, Privacy, Purpose, Records};
@@ -92,11 +92,11 @@ impl Core {
         }
     }
 
-    /// Decides who may answer `question`.
+    /// Decides who may answer `question`. Of a `request` it is foreseen when models of this machine would answer it.
     pub(super) async fn plan(
         &self,
         question: &Question,
-        request: &ChatRequest,
+        request: Option<&ChatRequest>,
         account: &Account,
         is_streamed: bool,
     ) -> Plan {
@@ -142,6 +142,7 @@ impl Core {
                 images: Some(false),
                 json: Some(false),
                 prefix: Some(true),
+                vectors: Some(true),
                 ..Facts::default()
             };
         }
@@ -159,6 +160,7 @@ impl Core {
             price: about.map(|about| about.price),
             context: about.and_then(|about| about.context),
             max_output: about.and_then(|about| about.max_output),
+            vectors: dialect.map(|dialect| dialect != Dialect::Anthropic),
             prefix: dialect.map(|dialect| continues_a_prefix(dialect, &target.model)),
             breaker: match state {
                 BreakerState::Closed => Breaker::Closed,

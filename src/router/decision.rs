@@ -75,6 +75,8 @@ pub struct Attempt {
     pub error: Option<String>,
     /// The model that really answered, where the provider says so.
     pub answered_by: Option<String>,
+    /// Fields of the request that it was not told, because it has no words for them.
+    pub dropped: Vec<&'static str>,
     /// What it cost. Units: micro-dollars.
     pub cost_micro_usd: Option<u64>,
     /// Whether that is what was billed, and not the most that may be.
@@ -217,6 +219,7 @@ impl Record {
             fault: None,
             error: None,
             answered_by: None,
+            dropped: Vec::new(),
             cost_micro_usd: None,
             is_cost_confirmed: false,
         });
@@ -248,6 +251,11 @@ impl Record {
     /// The model that really answered.
     pub(super) fn answered_by(&self, attempt: usize, model: &str) {
         self.change(attempt, |one| one.answered_by = Some(model.to_owned()));
+    }
+
+    /// Fields of the request that it is not told.
+    pub(super) fn drops(&self, attempt: usize, fields: Vec<&'static str>) {
+        self.change(attempt, |one| one.dropped = fields);
     }
 
     /// What it cost, for all that is known.

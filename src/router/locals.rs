@@ -47,11 +47,11 @@ impl Locals {
         *self.seen() = None;
     }
 
-    /// All models, with what is predicted for `request`; and whether they were looked at for it.
+    /// All models, with what is predicted for a `request`; and whether they were looked at for it.
     pub(super) async fn for_request(
         &self,
         local: &LocalBackend,
-        request: &ChatRequest,
+        request: Option<&ChatRequest>,
         deadlines: &Deadlines,
     ) -> (Vec<LocalModel>, bool) {
         let fresh = {
@@ -66,7 +66,9 @@ impl Locals {
         let mut predicted = Vec::with_capacity(models.len());
         for known in models.iter() {
             let mut model = known.model.clone();
-            if matches!(model.state, LocalState::Ready | LocalState::Loading) {
+            if let Some(request) = request
+                && matches!(model.state, LocalState::Ready | LocalState::Loading)
+            {
                 predict(local, (request, deadlines), &mut model).await;
             }
             predicted.push(model);

@@ -6,6 +6,7 @@ mod chase;
 mod continuation;
 mod core;
 pub mod decision;
+mod embed;
 pub mod health;
 mod locals;
 mod measure;
@@ -19,6 +20,7 @@ mod relay;
 pub mod request;
 pub mod teams;
 
+pub use embed::Embedded;
 pub use measure::Measured;
 
 use std::collections::BTreeMap;
@@ -122,6 +124,8 @@ pub struct Answer {
     pub target: String,
     /// Why that one was asked.
     pub why: &'static str,
+    /// Fields of the request that it was not told, because it has no words for them.
+    pub dropped: Vec<&'static str>,
 }
 
 impl Routed {
@@ -143,11 +147,13 @@ impl Routed {
         match began {
             Ok((begun, attempt)) => {
                 let (target, why) = (attempt.target().to_string(), attempt.why());
+                let dropped = attempt.dropped().to_vec();
                 let stream = Relay::stream(asker, begun, attempt);
                 Ok(Answer {
                     stream,
                     target,
                     why,
+                    dropped,
                 })
             }
             Err(error) => {
@@ -238,7 +244,7 @@ impl Router {
         let (question, account) = self.question(request, meta)?;
         let core = &self.core;
         Ok(core
-            .plan(&question, request, &account, meta.is_streamed)
+            .plan(&question, Some(request), &account, meta.is_streamed)
             .await)
     }
 
@@ -247,18 +253,30 @@ impl Router {
     /// # Errors
     /// Nobody may, the team is not known, or the request goes round in circles.
     pub async fn route(&self, request: ChatRequest, meta: Meta) -> Result<Routed, BackendError> {
-        if meta.n_hops > HOPS_MOST {
-            let message = format!(
-                "the request was passed on {} times: LOCAL_MODEL_URL or a provider leads back here",
-                meta.n_hops
-            );
-            return Err(BackendError::new(BackendErrorKind::Loop, message));
+        not_in_circles(&meta)?;
+        let asked = self.question(&request, &meta)?;
+        let (plan, asker) = self.decide(asked, request, &meta).await;
+        if asker.candidates.is_empty() {
+            let error = self.refused(&plan, &asker.question, &asker.request).await;
+            asker.ended(&End::Failed(error.clone()), Usage::default());
+            return Err(error);
         }
-        let (question, account) = self.question(&request, &meta)?;
+        Ok(Routed { asker })
+    }
+
+    /// The plan for a question, and who is about to ask those that may answer: nobody, where none may.
+    async fn decide(
+        &self,
+        (question, account): (Question, Account),
+        request: ChatRequest,
+        meta: &Meta,
+    ) -> (Arc<Plan>, Asker) {
         let core = &self.core;
         core.save_hedge();
+        // When vectors would be made, nobody foresees.
+        let foreseen = Some(&request).filter(|_| !question.needs.vectors);
         let plan = core
-            .plan(&question, &request, &account, meta.is_streamed)
+            .plan(&question, foreseen, &account, meta.is_streamed)
             .await;
         let plan = Arc::new(plan);
         let mut candidates: Vec<_> = plan.allowed().cloned().collect();
@@ -274,37 +292,27 @@ impl Router {
         };
         let record = Record::new(asking, Arc::clone(&plan));
         core.decisions.keep(&record);
-        if candidates.is_empty() {
-            let error = self.refused(&plan, &question, &request).await;
-            record.finished(&End::Failed(error.clone()), Usage::default());
-            core.ended(&record);
-            return Err(error);
-        }
         let deadline = plan.deadline;
-        let began = record.began();
-        let first_within = deadline.filter(|_| meta.is_streamed);
-        let whole_within = deadline.filter(|_| !meta.is_streamed);
         let totals = candidates.iter().map(|candidate| {
             let provider = core.settings.providers.get(&candidate.target.provider);
             provider.map_or(WHOLE_TIME, |provider| provider.timeouts.total)
         });
         let until = totals.max().unwrap_or(WHOLE_TIME);
-        Ok(Routed {
-            asker: Asker {
-                core: Arc::clone(core),
-                privacy: plan.privacy,
-                request: Arc::new(request),
-                question,
-                account,
-                candidates,
-                record,
-                first_within,
-                whole_within,
-                place: Mutex::default(),
-                until: Some(began + until),
-                n_hops: meta.n_hops,
-            },
-        })
+        let asker = Asker {
+            core: Arc::clone(core),
+            privacy: plan.privacy,
+            request: Arc::new(request),
+            first_within: deadline.filter(|_| meta.is_streamed),
+            whole_within: deadline.filter(|_| !meta.is_streamed),
+            place: Mutex::default(),
+            until: Some(record.began() + until),
+            n_hops: meta.n_hops,
+            question,
+            account,
+            candidates,
+            record,
+        };
+        (plan, asker)
     }
 
     /// Why nobody may answer. Of a model that only this machine could have, it can say more than that nobody knows it.
@@ -314,17 +322,7 @@ impl Router {
         question: &Question,
         request: &ChatRequest,
     ) -> BackendError {
-        let excluded = |by: fn(&Exclusion) -> bool| {
-            let mut all = plan.candidates.iter().map(|one| one.excluded.as_ref());
-            all.all(|excluded| excluded.is_some_and(by))
-        };
-        let not_here = excluded(|by| {
-            matches!(
-                by,
-                Exclusion::LoadFailed | Exclusion::UnknownHere | Exclusion::NotHere
-            )
-        });
-        if question.only_this_model && not_here {
+        if question.only_this_model && is_for_here(plan) {
             // Such as a file that is not whole yet, which is in no list, or why it could not be loaded.
             if let Err(error) = self.core.local.chat(request, None).await {
                 return error;
@@ -338,13 +336,8 @@ impl Router {
         request: &ChatRequest,
         meta: &Meta,
     ) -> Result<(Question, Account), BackendError> {
-        let team = self.team(meta)?;
-        let account = Account {
-            key: meta.caller.key.clone(),
-            team: team.as_ref().map(|team| TeamId::new(&team.name)),
-        };
-        let wishes = &meta.wishes;
-        let privacy = wishes.privacy.unwrap_or_default();
+        let (question, account) = self.asked_by(meta)?;
+        let (wishes, team) = (&meta.wishes, &question.team);
         // Whoever configured nobody and asks for a model by name wants that model and no other.
         let wants_others = wishes.enable_fallback == Some(true)
             || wishes.preferences.acceptable_models.is_some()
@@ -359,22 +352,38 @@ impl Router {
         let question = Question {
             only_this_model,
             model,
-            task: wishes.task.clone(),
-            team,
-            preferences: wishes.preferences.clone(),
-            enable_fallback: wishes.enable_fallback,
-            privacy: privacy.tightened(meta.caller.privacy),
-            deadline: wishes.deadline,
             prompt: request.prompt_size(),
             max_tokens: request.max_new_tokens,
-            expected_tokens: None,
             has_temperature: request.sampling.temperature.is_some(),
             needs: Needs {
                 tools: !request.tools.is_empty(),
                 images: request.has_images(),
                 json: matches!(request.response_format, Some(ResponseFormat::JsonSchema(_))),
                 prefix: request.continue_final,
+                vectors: false,
             },
+            ..question
+        };
+        Ok((question, account))
+    }
+
+    /// What whoever asks says about who may answer, and who pays.
+    fn asked_by(&self, meta: &Meta) -> Result<(Question, Account), BackendError> {
+        let team = self.team(meta)?;
+        let account = Account {
+            key: meta.caller.key.clone(),
+            team: team.as_ref().map(|team| TeamId::new(&team.name)),
+        };
+        let wishes = &meta.wishes;
+        let privacy = wishes.privacy.unwrap_or_default();
+        let question = Question {
+            task: wishes.task.clone(),
+            team,
+            preferences: wishes.preferences.clone(),
+            enable_fallback: wishes.enable_fallback,
+            privacy: privacy.tightened(meta.caller.privacy),
+            deadline: wishes.deadline,
+            ..Question::default()
         };
         Ok((question, account))
     }
@@ -396,6 +405,30 @@ impl Router {
             BackendError::new(kind, error.to_string())
         })
     }
+}
+
+/// # Errors
+/// A request was passed on so often that it goes round in circles.
+fn not_in_circles(meta: &Meta) -> Result<(), BackendError> {
+    if meta.n_hops <= HOPS_MOST {
+        return Ok(());
+    }
+    let message = format!(
+        "the request was passed on {} times: LOCAL_MODEL_URL or a provider leads back here",
+        meta.n_hops
+    );
+    Err(BackendError::new(BackendErrorKind::Loop, message))
+}
+
+/// Whether only this machine could answer, and cannot; also where nobody knows the model.
+fn is_for_here(plan: &Plan) -> bool {
+    let mut all = plan.candidates.iter().map(|one| one.excluded.as_ref());
+    all.all(|excluded| {
+        matches!(
+            excluded,
+            Some(Exclusion::LoadFailed | Exclusion::UnknownHere | Exclusion::NotHere)
+        )
+    })
 }
 
 /// Why nobody may answer, as an error.
@@ -424,6 +457,7 @@ fn kind_of(exclusion: &Exclusion) -> BackendErrorKind {
         Exclusion::OutputTooLong { .. } => BackendErrorKind::InvalidRequest {
             param: "max_tokens",
         },
+        Exclusion::Lacks { what: "vectors" } => BackendErrorKind::InvalidRequest { param: "model" },
         Exclusion::Lacks { what } => BackendErrorKind::Unsupported { param: what },
         Exclusion::OverBudget { .. } => BackendErrorKind::OverLimit { retry_after: None },
         Exclusion::BreakerOpen { retry_after_ms } => {

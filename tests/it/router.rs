@@ -1,8 +1,10 @@
 //! The whole router: a real engine, scripted providers, real money, the wire.
 
 mod budgets;
+mod carried;
 mod privacy;
 mod proof;
+mod vectors;
 mod wall;
 
 use std::net::SocketAddr;
@@ -156,6 +158,19 @@ impl Routing {
 
     async fn post(&self, body: &Value) -> Reply {
         wire::exchange(self.address, &wire::request(&body.to_string())).await
+    }
+
+    async fn embed(&self, body: &Value) -> Reply {
+        let request = wire::request(&body.to_string());
+        let request = request.replacen("/v1/chat/completions", "/v1/embeddings", 1);
+        wire::exchange(self.address, &request).await
+    }
+
+    /// What was decided about an answer.
+    async fn decision(&self, reply: &Reply) -> Value {
+        let route = reply.header("x-ingle-route").unwrap();
+        let (_, id) = route.rsplit_once("id=").unwrap();
+        self.get(&format!("/v1/route/explain/{id}")).await.json()
     }
 
     async fn end(self) {

@@ -48,7 +48,11 @@ impl LocalBackend {
                 shorten(vector, n_dimensions);
             }
         }
-        Ok(Embeddings { vectors, n_tokens })
+        Ok(Embeddings {
+            vectors,
+            n_tokens,
+            cost: None,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::decimal::usd;
 use super::fault::{Fault, error_object, of_error};
 use super::http::whole_body;
 use super::options::Dialect;
@@ -33,6 +34,14 @@ impl Provider {
             let kind = BackendErrorKind::InvalidRequest { param: "model" };
             return Err(BackendError::new(kind, message));
         }
+        if request.overlong == Overlong::Truncate && self.options.dialect != Dialect::Compatible {
+            let message = format!(
+                "{} cuts no input short: leave truncate out, or shorten the inputs",
+                self.name
+            );
+            let kind = BackendErrorKind::Unsupported { param: "truncate" };
+            return Err(BackendError::new(kind, message));
+        }
         let mut body = json!({
             "model": model,
             "input": input(&request.inputs)?,
@@ -41,7 +50,7 @@ impl Provider {
         if let Some(n_dimensions) = request.dimensions {
             body["dimensions"] = json!(n_dimensions);
         }
-        if request.overlong == Overlong::Truncate && self.options.dialect == Dialect::Compatible {
+        if request.overlong == Overlong::Truncate {
             // vLLM's and our own word for it.
             body["truncate_prompt_tokens"] = json!(-1);
         }
@@ -125,6 +134,7 @@ fn vectors(dialect: Dialect, body: &[u8], n_inputs: usize) -> Result<Embeddings,
     Ok(Embeddings {
         vectors,
         n_tokens: n_tokens.unwrap_or(0),
+        cost: body.pointer("/usage/cost").and_then(usd),
     })
 }
 

@@ -1,14 +1,16 @@
 //! `POST /v1/embeddings`.
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::request::required;
+use crate::caller::Caller;
 use crate::chat::TokenId;
 use crate::embedding::{EmbedInput, EmbedRequest, Embeddings, Overlong};
 use crate::http::AppState;
@@ -16,6 +18,7 @@ use crate::http::body::JsonBody;
 use crate::http::error::ApiError;
 use crate::http::fields::{Fields, shown, wrong_type};
 use crate::http::measure::Clock;
+use crate::http::route::{self, Route};
 
 /// Inputs of one request at most.
 const INPUTS_MOST: usize = 2048;
@@ -29,24 +32,29 @@ const NOT_BUILT: &[&str] = &[
     "late_chunking",
     "prompt_name",
     "task",
-    "truncate_prompt_tokens",
 ];
 
 /// Answers a request for vectors.
 pub(in crate::http) async fn embeddings(
     State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let (request, format) = parse(&body)?;
+    let meta = route::meta(&body, &headers, caller, false)?;
     drop(body);
     let model = request.model.clone();
     // One label however the client called it.
     let id = state.backend.pool().canonical(&model);
     let mut clock = Clock::new(id.as_ref().map_or("", |id| id.as_str()));
-    let made = state.backend.embed(request, None).await;
+    let made = state.router.embed(request, meta).await;
     clock.end(if made.is_ok() { "finished" } else { "failed" });
     let made = made.map_err(|error| ApiError::from(error).about("messages", "input"))?;
-    Ok(Json(List::new(&made, model, format)).into_response())
+    clock.by(&made.target);
+    let route = Route::of_vectors(&made);
+    let list = List::new(&made.embeddings, model, format);
+    Ok(route.onto(Json(list).into_response()))
 }
 
 /// How numbers are written.
@@ -74,9 +82,19 @@ fn parse(body: &Value) -> Result<(EmbedRequest, Format), ApiError> {
             return Err(ApiError::invalid("encoding_format", message));
         }
     };
-    let overlong = match fields.bool("truncate")? {
-        Some(true) => Overlong::Truncate,
-        Some(false) | None => Overlong::Refuse,
+    // vLLM's word for it, which another Ingle says too.
+    let is_cut = match fields.get("truncate_prompt_tokens").and_then(Value::as_i64) {
+        Some(-1) => true,
+        None if fields.get("truncate_prompt_tokens").is_none() => false,
+        _ => {
+            let message = "truncate_prompt_tokens must be -1: as many tokens as the model takes";
+            return Err(ApiError::unsupported("truncate_prompt_tokens", message));
+        }
+    };
+    let overlong = if fields.bool("truncate")?.unwrap_or(is_cut) {
+        Overlong::Truncate
+    } else {
+        Overlong::Refuse
     };
     // Whom it is for changes nothing.
     fields.str("user")?;
@@ -304,6 +322,7 @@ mod tests {
         let made = Embeddings {
             vectors: vec![vec![0.1, -1.0]],
             n_tokens: 3,
+            cost: None,
         };
         let written = |format| {
             serde_json::to_string(&List::new(&made, "m".to_owned(), format).data[0].embedding)

@@ -9,7 +9,7 @@ use super::reason::{Exclusion, Reason, millis};
 use super::snapshot::{Breaker, Facts, LocalState};
 use super::{Candidate, cost, openrouter};
 use crate::config::router::{Dialect, LOCAL_REMOTE, ProviderSettings};
-use crate::egress::{Keeping, Privacy};
+use crate::egress::Keeping;
 use crate::money::MicroUsd;
 use crate::router::names::{Name, OPENROUTER_AUTO, Target};
 use crate::router::prices::Price;
@@ -118,12 +118,7 @@ impl Case<'_> {
                 provider: self.found.target.provider.clone(),
             });
         };
-        let may_go = match self.asked.privacy {
-            Privacy::Any => true,
-            Privacy::ZdrOnly => provider.keeping != Keeping::Maybe,
-            Privacy::LocalOnly => provider.keeping == Keeping::Ours,
-        };
-        if !may_go {
+        if !self.asked.privacy.allows(provider.keeping) {
             return Err(Exclusion::privacy(self.asked.privacy));
         }
         if self.asked.snapshot.offline {
@@ -190,6 +185,7 @@ impl Case<'_> {
             ("images", self.facts.images),
             ("json", self.facts.json),
             ("prefix", self.facts.prefix),
+            ("vectors", self.facts.vectors),
         ];
         let needs = self.asked.question.needs;
         let lacking = known
@@ -204,6 +200,10 @@ impl Case<'_> {
     /// Whether prompt and answer fit; settles how long the answer may be.
     fn fits(&mut self) -> Result<(), Exclusion> {
         let question = self.asked.question;
+        if question.needs.vectors {
+            // Each input has to fit alone, which whoever makes the vectors counts exactly.
+            return Ok(());
+        }
         let prompt = question.prompt.about;
         if let Some(holds) = self.facts.context
             && prompt >= holds
@@ -336,8 +336,10 @@ impl Case<'_> {
         }
     }
 
+    /// Whether its answers are good enough; vectors have no score.
     fn good(&self) -> Result<(), Exclusion> {
-        let Some(threshold) = self.asked.preferences.quality_threshold else {
+        let threshold = self.asked.preferences.quality_threshold;
+        let Some(threshold) = threshold.filter(|_| !self.asked.question.needs.vectors) else {
             return Ok(());
         };
         match self.score {

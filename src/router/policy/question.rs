@@ -68,6 +68,8 @@ pub struct Needs {
     pub json: bool,
     /// Going on with a text that an assistant began.
     pub prefix: bool,
+    /// Vectors instead of an answer.
+    pub vectors: bool,
 }
 
 impl Needs {
@@ -78,6 +80,7 @@ impl Needs {
             (self.images, "images"),
             (self.json, "json"),
             (self.prefix, "prefix"),
+            (self.vectors, "vectors"),
         ];
         let named = named.into_iter().filter(|(needed, _)| *needed);
         named.map(|(_, name)| name)

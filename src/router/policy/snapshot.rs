@@ -80,6 +80,8 @@ pub struct Facts {
     pub json: Option<bool>,
     /// Whether it can go on with a text that an assistant began.
     pub prefix: Option<bool>,
+    /// Whether it can make vectors.
+    pub vectors: Option<bool>,
     /// Whether it may be asked after what happened before.
     pub breaker: Breaker,
     /// Measured time to its first content.

@@ -54,7 +54,7 @@ pub(super) fn answer(request: &Recorded, seen: &Seen) -> Planned {
         return free(generation(query, seen));
     }
     if path.ends_with("/embeddings") {
-        return free(embeddings(&request.body));
+        return free(embeddings(&request.body, shape));
     }
     if !path.ends_with("/chat/completions") && !path.ends_with("/messages") {
         return free(Script::json(
@@ -179,8 +179,8 @@ fn generation(query: &str, seen: &Seen) -> Script {
     Script::json(200, &body)
 }
 
-/// Vectors of three numbers; the model's name picks faults.
-fn embeddings(body: &Value) -> Script {
+/// Vectors of three numbers for five tokens, which OpenRouter bills 3 micro-dollars; the model's name picks faults.
+fn embeddings(body: &Value, shape: Shape) -> Script {
     let n_inputs = body["input"].as_array().map_or(1, Vec::len);
     let name = body["model"].as_str().unwrap_or_default();
     let vector =
@@ -197,9 +197,13 @@ fn embeddings(body: &Value) -> Script {
         }
         _ => {}
     }
-    Script::json(
-        200,
-        &json!({"object": "list", "model": name, "data": data,
-        "usage": {"prompt_tokens": 5, "total_tokens": 5}}),
-    )
+    let mut usage = json!({"prompt_tokens": 5, "total_tokens": 5});
+    if shape == Shape::OpenRouter {
+        usage["cost"] = json!(0.000_003);
+    }
+    if name == "fault:usage-missing" {
+        usage = Value::Null;
+    }
+    let answer = json!({"object": "list", "model": name, "data": data, "usage": usage});
+    Script::json(200, &answer)
 }
