@@ -209,6 +209,7 @@ const TABLES: &[&str] = &[
     "providers",
     budgets::TABLES[0],
     budgets::TABLES[1],
+    budgets::TABLES[2],
 ];
 
 /// Why there is no configuration.

@@ -38,7 +38,7 @@ pub(super) fn router(config: &Config, keys: &Keys, local: LocalBackend) -> anyho
     let prices = Prices::load(&config.home, config.budgets.local_price)?;
     let money = Money::open(&config.home, limits(config, keys), Moment::now())?;
     let (providers, records) = providers(config)?;
-    Ok(Router::new(RouterOptions {
+    let router = Router::new(RouterOptions {
         providers,
         records,
         local,
@@ -50,7 +50,11 @@ pub(super) fn router(config: &Config, keys: &Keys, local: LocalBackend) -> anyho
         money,
         egress: Egress::new(config.offline),
         offline: config.offline,
-    }))
+    });
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(router.clone().keep_up(config.budgets.keep));
+    }
+    Ok(router)
 }
 
 /// What the configuration limits, and what keys do.

@@ -1,4 +1,7 @@
-//! What may be used, and what our own work costs: the tables `[[budget]]` and `[local_price]`.
+//! What may be used, what our own work costs, and how long the ledger keeps what was used: the tables `[[budget]]`,
+//! `[local_price]` and `[ledger]`.
+
+use std::time::Duration;
 
 use super::document::{Node, Problem, Reading, Table, Value};
 use crate::caller::{KeyId, TeamId};
@@ -7,23 +10,43 @@ use crate::money::MicroUsd;
 use crate::price::{Price, Rate, Tokens};
 
 /// The tables that are read here.
-pub(super) const TABLES: [&str; 2] = ["budget", "local_price"];
+pub(super) const TABLES: [&str; 3] = ["budget", "local_price", "ledger"];
 /// Budgets of one file at most.
 const BUDGETS_MOST: usize = 10_000;
 /// More tokens than anybody has.
 const COUNT_MOST: u64 = 1_000_000_000_000_000;
 /// More dollars than anybody has.
 const USD_MOST: f64 = 1e9;
+/// Days for which settled attempts are kept one by one, where nothing is said.
+const KEEP_DAYS: u64 = 400;
+/// More days than anybody waits.
+const KEEP_DAYS_MOST: u64 = 36_500;
 /// For each team or key by itself.
 const EACH: &str = "*";
 
-/// What may be used, and what our own work costs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What may be used, what our own work costs, and how long the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetSettings {
     /// All limits.
     pub limits: Vec<Limit>,
     /// What work of this machine costs.
     pub local_price: Price,
+    /// How long settled attempts are kept one by one; their sums stay.
+    pub keep: Duration,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self {
+            limits: Vec::new(),
+            local_price: Price::FREE,
+            keep: days(KEEP_DAYS),
+        }
+    }
+}
+
+fn days(n: u64) -> Duration {
+    Duration::from_hours(24 * n)
 }
 
 /// Reads the tables of `document`, which is called `file`.
@@ -36,6 +59,11 @@ pub(super) fn read(document: &Node, file: &str) -> Result<BudgetSettings, Vec<Pr
     let mut settings = BudgetSettings::default();
     if let Some(price) = whole.table("local_price") {
         settings.local_price = local_price(&price);
+    }
+    if let Some(ledger) = whole.table("ledger") {
+        ledger.only(&["keep_days"]);
+        let kept = ledger.whole("keep_days", 1..=KEEP_DAYS_MOST);
+        settings.keep = days(kept.unwrap_or(KEEP_DAYS));
     }
     let budgets = whole.list("budget").unwrap_or_default();
     if budgets.len() > BUDGETS_MOST {
@@ -161,6 +189,14 @@ mod tests {
         assert_eq!(read.local_price.worst(1000, 1_000_000), MicroUsd(70_000));
         assert_eq!(read.local_price.per_hour, MicroUsd(200_000));
         assert_eq!(settings("").unwrap(), BudgetSettings::default());
+        let kept = settings("[ledger]\nkeep_days = 30\n").unwrap().keep;
+        assert_eq!(kept, Duration::from_hours(30 * 24));
+        for wrong in ["keep_days = 0", "keep_day = 30", "keep_days = \"long\""] {
+            assert!(
+                settings(&format!("[ledger]\n{wrong}\n")).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

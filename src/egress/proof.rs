@@ -167,7 +167,11 @@ impl EgressLog {
             Err(error) => return Err(failed(&error)),
         };
         let unfinished = match file.try_lock_shared() {
-            Ok(()) => Unfinished::Broken,
+            // Whoever wants to write now need not wait.
+            Ok(()) => {
+                file.unlock().map_err(|error| failed(&error))?;
+                Unfinished::Broken
+            }
             Err(TryLockError::WouldBlock) => Unfinished::UnderWay,
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
         };

@@ -1,7 +1,7 @@
 //! What all requests share: who can be asked, what is known of them, and what was decided.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::continuation::continues_a_prefix;
@@ -19,20 +19,12 @@ use crate::backend::local::LocalBackend;
 use crate::backend::provider::{Dialect, Provider};
 use crate::chat::ChatRequest;
 use crate::config::router::RouterSettings;
-use crate::egress::{Egress, Privacy, Purpose, Records};
+use crate::egress::{Egress, Records};
 use crate::engine::predict::{Deadlines, Shown};
 use crate::money::MicroUsd;
 
 /// Hedges that may be saved up.
 const HEDGES_MOST: f64 = 10.0;
-/// When a provider is asked for a bill that it did not send: it takes a while until it knows.
-const BILL_AFTER: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(4),
-    Duration::from_secs(15),
-    Duration::from_mins(1),
-];
-
 /// Everything the router knows and has.
 pub(super) struct Core {
     pub(super) local: LocalBackend,
@@ -191,75 +183,6 @@ impl Core {
             } else {
                 Shown::Whole
             },
-        }
-    }
-
-    /// Asks a provider, in a while, what an answer has cost that ended without a bill.
-    pub(super) fn ask_for_bill(
-        self: &Arc<Self>,
-        provider: &str,
-        (request, attempt): (String, u32),
-        generation: String,
-    ) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let (core, provider) = (Arc::clone(self), provider.to_owned());
-        runtime.spawn(async move {
-            for wait in BILL_AFTER {
-                tokio::time::sleep(wait).await;
-                if core
-                    .true_up(&provider, (&request, attempt), &generation)
-                    .await
-                {
-                    return;
-                }
-            }
-            tracing::info!(provider, request, "no bill came: the worst case stands");
-        });
-    }
-
-    /// Whether the bill came and is booked.
-    pub(super) async fn true_up(
-        &self,
-        provider: &str,
-        (request, attempt): (&str, u32),
-        generation: &str,
-    ) -> bool {
-        let (Some(reached), Some(settings)) = (
-            self.providers.get(provider),
-            self.settings.providers.get(provider),
-        ) else {
-            return true;
-        };
-        let purpose = Purpose {
-            request_id: request.to_owned(),
-            team: None,
-            why: "the bill of an answer: no prompt is sent".to_owned(),
-        };
-        // The provider knows this answer already.
-        let permit = self
-            .egress
-            .provider(Privacy::Any, provider, settings.keeping, purpose);
-        let Ok(permit) = permit else {
-            return true;
-        };
-        match reached.generation(generation, permit).await {
-            Ok(Some(settled)) => {
-                let (cost, usage) = (settled.cost, Some(settled.usage));
-                match self.money.true_up(request, attempt, cost, usage).await {
-                    Ok(_) => true,
-                    Err(error) => {
-                        tracing::warn!(%error, request, "a bill could not be booked");
-                        false
-                    }
-                }
-            }
-            Ok(None) => false,
-            Err(error) => {
-                tracing::debug!(%error, request, "no bill yet");
-                false
-            }
         }
     }
 

@@ -6,6 +6,7 @@ use super::chase::{Asked, Candidates, chase};
 use super::core::Core;
 use super::decision::End;
 use super::money::Account;
+use super::names::Name;
 use super::policy::{Candidate, LocalState, Needs, Plan, Question, Reason};
 use super::race::{Race, Why};
 use super::{Meta, Router, Unheard, is_for_here, not_in_circles, refused};
@@ -33,7 +34,8 @@ impl Router {
     /// Nobody may make them, or nobody could.
     pub async fn embed(&self, request: EmbedRequest, meta: Meta) -> Result<Embedded, BackendError> {
         not_in_circles(&meta)?;
-        if request.model.contains('*') {
+        let is_auto = self.core.names.read(&request.model) == Name::Auto;
+        if is_auto || request.model.contains('*') {
             let message = format!(
                 "model is {:?}: vectors of several models cannot be compared, so name one",
                 request.model

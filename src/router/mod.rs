@@ -2,6 +2,7 @@
 
 mod asker;
 mod attempt;
+mod bills;
 mod chase;
 mod continuation;
 mod core;
@@ -19,6 +20,7 @@ mod race;
 mod relay;
 pub mod request;
 pub mod teams;
+mod upkeep;
 
 pub use embed::Embedded;
 pub use measure::Measured;

@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod alone;
 mod bench;
+mod bills;
 mod carry;
 mod doctor;
 mod egress;

@@ -13,6 +13,7 @@ use crate::backend::{BackendError, BackendErrorKind, ProviderFault};
 use crate::chat::Usage;
 use crate::egress::ProviderPermit;
 use crate::money::MicroUsd;
+use crate::price::{Long, Price, Rate, Tokens};
 
 /// Bytes of a list of models: OpenRouter's has some 300 models and 1 MB.
 const MODELS_MOST: usize = 64 << 20;
@@ -38,6 +39,8 @@ pub struct OfferedModel {
     pub cache_write: Option<MicroUsd>,
     /// For each request. Units: micro-dollars.
     pub request: Option<MicroUsd>,
+    /// All of that as a price that is never too low: where it depends on the hour, the dearest.
+    pub price: Option<Price>,
     /// When it ends, as the provider writes it.
     pub expires: Option<String>,
 }
@@ -117,7 +120,9 @@ impl Provider {
 
 fn offered(model: &Value) -> Option<OfferedModel> {
     let count = |place: &str| u32::try_from(model.pointer(place)?.as_u64()?).ok();
-    let per_token = |name: &str| usd_per_token(model.get("pricing")?.get(name)?);
+    let pricing = model.get("pricing").unwrap_or(&Value::Null);
+    let said = Said::read(pricing);
+    let request = pricing.get("request").and_then(usd);
     Some(OfferedModel {
         id: model.get("id")?.as_str()?.to_owned(),
         // OpenRouter's, Anthropic's and vLLM's words for it.
@@ -125,15 +130,94 @@ fn offered(model: &Value) -> Option<OfferedModel> {
             .into_iter()
             .find_map(count),
         max_new_tokens: count("/top_provider/max_completion_tokens"),
-        prompt: per_token("prompt"),
-        completion: per_token("completion"),
-        cache_read: per_token("input_cache_read"),
-        cache_write: per_token("input_cache_write"),
-        request: model.pointer("/pricing/request").and_then(usd),
+        prompt: said.prompt,
+        completion: said.completion,
+        cache_read: said.cache_read,
+        cache_write: said.cache_write,
+        request,
+        price: price(pricing, request.unwrap_or_default()),
         expires: model
             .get("expiration_date")
             .and_then(Value::as_str)
             .map(str::to_owned),
+    })
+}
+
+/// What tokens cost, as far as it is said. Units: micro-dollars per million tokens.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    prompt: Option<MicroUsd>,
+    completion: Option<MicroUsd>,
+    cache_read: Option<MicroUsd>,
+    cache_write: Option<MicroUsd>,
+    cache_write_long: Option<MicroUsd>,
+}
+
+impl Said {
+    fn read(pricing: &Value) -> Self {
+        let per_token = |name: &str| usd_per_token(pricing.get(name)?);
+        Self {
+            prompt: per_token("prompt"),
+            // Thoughts are part of an answer.
+            completion: per_token("completion").max(per_token("internal_reasoning")),
+            cache_read: per_token("input_cache_read"),
+            cache_write: per_token("input_cache_write"),
+            cache_write_long: per_token("input_cache_write_1h"),
+        }
+    }
+
+    /// The dearer of both.
+    fn or_dearer(self, other: Self) -> Self {
+        Self {
+            prompt: self.prompt.max(other.prompt),
+            completion: self.completion.max(other.completion),
+            cache_read: self.cache_read.max(other.cache_read),
+            cache_write: self.cache_write.max(other.cache_write),
+            cache_write_long: self.cache_write_long.max(other.cache_write_long),
+        }
+    }
+
+    /// None where prompt or answer have no price, which is not the same as none to pay.
+    fn tokens(self) -> Option<Tokens> {
+        let (prompt, completion) = (self.prompt?, self.completion?);
+        let cache_write = self.cache_write.unwrap_or(prompt);
+        Some(Tokens {
+            prompt: Rate(prompt.0),
+            completion: Rate(completion.0),
+            cached_read: Rate(self.cache_read.unwrap_or(prompt).0),
+            cache_write: Rate(cache_write.0),
+            cache_write_long: Rate(self.cache_write_long.unwrap_or(cache_write).0),
+        })
+    }
+}
+
+/// A model's price with what holds for long prompts and at certain hours.
+fn price(pricing: &Value, per_request: MicroUsd) -> Option<Price> {
+    let mut always = Said::read(pricing);
+    // What is not there has no price; what holds at times only cannot give it one.
+    always.tokens()?;
+    let mut long: Option<(u32, Said)> = None;
+    let overrides = pricing.get("overrides").and_then(Value::as_array);
+    for one in overrides.into_iter().flatten() {
+        let said = Said::read(one);
+        match one.get("min_prompt_tokens").and_then(Value::as_u64) {
+            None => always = always.or_dearer(said),
+            Some(least) => {
+                let from = u32::try_from(least.saturating_sub(1)).unwrap_or(u32::MAX);
+                let (first, dearest) = long.unwrap_or((from, said));
+                long = Some((first.min(from), dearest.or_dearer(said)));
+            }
+        }
+    }
+    let long = long.and_then(|(from, said)| {
+        let tokens = always.or_dearer(said).tokens()?;
+        Some(Long { from, tokens })
+    });
+    Some(Price {
+        tokens: always.tokens()?,
+        long,
+        per_request,
+        ..Price::FREE
     })
 }
 
@@ -152,4 +236,53 @@ fn settled(account: &Value) -> Option<Settled> {
         ..Usage::default()
     };
     Some(Settled { cost, usage })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn price_of(pricing: &Value) -> Option<Price> {
+        offered(&json!({"id": "m", "pricing": pricing}))
+            .unwrap()
+            .price
+    }
+
+    #[test]
+    fn a_price_is_never_lower_than_what_may_be_billed() {
+        let price = price_of(&json!({
+            "prompt": "0.000002", "completion": "0.000008", "internal_reasoning": "0.00001",
+            "input_cache_write": "0.0000025", "input_cache_write_1h": "0.000004", "request": "0.001",
+            "overrides": [
+                {"min_prompt_tokens": 200_000, "prompt": "0.000004", "completion": "0.000012"},
+                {"min_prompt_tokens": 100_000, "prompt": "0.000003"},
+                {"utc_start": "0800", "utc_end": "1600", "prompt": "0.0000022"},
+            ],
+        }))
+        .unwrap();
+        // Into the cache for an hour, and thoughts; a request costs 1000 besides.
+        assert_eq!(price.worst(1000, 100), MicroUsd(1000 + 4000 + 1000));
+        assert_eq!(price.tokens.prompt, Rate(2_200_000));
+        let long = price.long.unwrap();
+        assert_eq!((long.from, long.tokens.prompt), (99_999, Rate(4_000_000)));
+        assert_eq!(long.tokens.completion, Rate(12_000_000));
+        assert_eq!(long.tokens.cache_write_long, Rate(4_000_000));
+    }
+
+    #[test]
+    fn what_has_no_price_is_not_free() {
+        for pricing in [
+            json!(null),
+            json!({"prompt": "-1", "completion": "-1"}),
+            json!({"prompt": "0.1"}),
+            json!({"prompt": "x", "completion": "0"}),
+            json!({"completion": "0", "overrides": [{"utc_start": "0000", "prompt": "0"}]}),
+        ] {
+            assert_eq!(price_of(&pricing), None, "{pricing}");
+        }
+        let free = price_of(&json!({"prompt": "0", "completion": "0"})).unwrap();
+        assert!(free.is_free());
+    }
 }

@@ -34,6 +34,9 @@ use ledger::{Command, Entry, Ledger, Sharing};
 /// What a process may have counted by the minute that the next one should know.
 const MINUTES_RECALLED: Duration = Duration::from_mins(90);
 
+/// Between one piece of what is deleted and the next others write.
+const PRUNE_PAUSE: Duration = Duration::from_millis(10);
+
 /// What money is held for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -271,6 +274,33 @@ impl Money {
             at: opened.entry.at,
         });
         Ok(unconfirmed.collect())
+    }
+
+    /// Deletes what was settled of attempts from before `before`, piece by piece; sums by the hour stay, and so does what
+    /// nobody has confirmed. Returns how many went.
+    ///
+    /// # Errors
+    /// [`LedgerError`]: what went so far is gone.
+    pub async fn prune(&self, before: Moment) -> Result<u64, LedgerError> {
+        let Some(ledger) = &self.0.ledger else {
+            return Ok(0);
+        };
+        let (mut after, mut n_deleted) = (0, 0);
+        loop {
+            let (done, is_done) = oneshot::channel();
+            ledger.send(Command::Prune {
+                before,
+                after,
+                done,
+            });
+            let pruned = is_done.await.map_err(|_| LedgerError::Closed)??;
+            n_deleted += pruned.n_deleted;
+            match pruned.go_on_after {
+                Some(last) => after = last,
+                None => return Ok(n_deleted),
+            }
+            tokio::time::sleep(PRUNE_PAUSE).await;
+        }
     }
 
     /// Where the ledger is, once everything so far is in it.

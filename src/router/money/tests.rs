@@ -276,3 +276,56 @@ async fn a_thousand_at_once_never_spend_and_hold_more_than_there_is() {
     let money = Money::open(home.path(), limits, now).unwrap();
     assert_eq!(spent(&money, now), booked, "nor is one in the ledger");
 }
+
+#[tokio::test]
+async fn what_is_old_and_settled_goes_and_its_sums_stay() {
+    let home = tempfile::tempdir().unwrap();
+    let now = Moment::now();
+    let old = now.before(Duration::from_hours(24 * 500));
+    let money = Money::open(home.path(), [], now).unwrap();
+    // More than one piece, with one that nobody has confirmed among them.
+    for n in 0..2500 {
+        let at = if n < 2200 { old } else { now };
+        let hold = money.hold(&account(), order(&n.to_string(), 10), at).await;
+        let hold = hold.unwrap();
+        if n == 7 {
+            hold.set_upstream("gen-7");
+            drop(hold);
+        } else {
+            drop(hold.settle(MicroUsd(3), &usage(5, 1)));
+        }
+    }
+    let question = UsageQuestion {
+        team: None,
+        key: None,
+        from: old.before(Duration::from_hours(24)),
+        to: now.after(Duration::from_hours(1)),
+        by: By::Day,
+    };
+    let before = money.usage(question.clone()).await.unwrap();
+    assert_eq!(before.iter().map(|row| row.n_requests).sum::<u64>(), 2500);
+    let keep = now.before(Duration::from_hours(24 * 400));
+    assert_eq!(money.prune(keep).await.unwrap(), 2199);
+    assert_eq!(money.prune(keep).await.unwrap(), 0);
+    assert_eq!(money.usage(question.clone()).await.unwrap(), before);
+    // It can still be asked what that one has cost.
+    let unconfirmed = money.unconfirmed("openai", Moment::default()).await;
+    let one = unconfirmed.unwrap().swap_remove(0);
+    assert_eq!(
+        (&*one.request, one.upstream.as_deref()),
+        ("7", Some("gen-7"))
+    );
+    assert!(money.true_up("7", 0, MicroUsd(3), None).await.unwrap());
+    assert_eq!(money.prune(keep).await.unwrap(), 1);
+    money.close().await;
+    // And after a restart all is as it was.
+    let again = Money::open(
+        home.path(),
+        [limit(Scope::Everybody, Per::Day, 1_000_000)],
+        now,
+    )
+    .unwrap();
+    assert_eq!(spent(&again, now), 300 * 3);
+    let sums = again.usage(question).await.unwrap();
+    assert_eq!(sums.iter().map(|row| row.cost.0).sum::<u64>(), 2500 * 3);
+}

@@ -237,7 +237,7 @@ impl Case {
         }
     }
 
-    /// Plans, then asks; a plan is an answer too, and asks nobody.
+    /// Plans, then asks, for vectors and for an answer; a plan is an answer too, and asks nobody.
     async fn ask(&self, routing: &Routing) -> Reply {
         let request = wire::request(&self.body.to_string());
         let request = request.replacen("\r\n", &format!("\r\n{}", self.headers), 1);
@@ -246,6 +246,15 @@ impl Case {
         if plan.status == 200 {
             assert_eq!(plan.json()["privacy"], self.class.to_string(), "{plan:?}");
         }
+        let vectors = json!({
+            "model": self.body["model"],
+            "input": [self.marker],
+            "ingle": self.body["ingle"],
+        });
+        let vectors = wire::request(&vectors.to_string());
+        let vectors = vectors.replacen("\r\n", &format!("\r\n{}", self.headers), 1);
+        let vectors = vectors.replacen("/v1/chat/completions", "/v1/embeddings", 1);
+        wire::exchange(routing.address, &vectors).await;
         wire::exchange(routing.address, &request).await
     }
 }

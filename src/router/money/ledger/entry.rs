@@ -14,6 +14,9 @@ use crate::router::money::window::Moment;
 /// No request costs more: a provider that says so cannot be believed, and sums must stay countable.
 const COST_MOST: u64 = 1_000_000_000_000_000;
 
+/// Entries that are looked at for one deletion: holds wait no longer than that takes.
+const PRUNED_AT_ONCE: i64 = 1000;
+
 /// One attempt of a request that may cost something, as it was when its money was held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::router::money) struct Entry {
@@ -271,6 +274,46 @@ pub(super) fn remove(connection: &Connection, entry: &Entry) -> Result<(), Ledge
         .prepare_cached("DELETE FROM entries WHERE request = ?1 AND attempt = ?2 AND state = 0")?;
     delete.execute(params![entry.request, entry.attempt])?;
     Ok(())
+}
+
+/// Old entries, one batch after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router::money) struct Pruned {
+    /// Entries that were deleted.
+    pub(in crate::router::money) n_deleted: u64,
+    /// The number after which to go on; none where no older ones are left.
+    pub(in crate::router::money) go_on_after: Option<i64>,
+}
+
+/// Deletes entries after the number `after` that were made before the moment `before` and have settled: their sums stay in
+/// `hours`. What is not settled stays, however old.
+pub(super) fn prune(
+    connection: &Connection,
+    before: Moment,
+    after: i64,
+) -> Result<Pruned, LedgerError> {
+    let mut select = connection
+        .prepare_cached("SELECT id, held_at FROM entries WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+    let mut rows = select.query(params![after, PRUNED_AT_ONCE])?;
+    let (mut last, mut n_seen) = (after, 0);
+    // Entries are in order, but for a clock that jumped.
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(1)? >= before.as_millis() {
+            break;
+        }
+        last = row.get(0)?;
+        n_seen += 1;
+    }
+    drop(rows);
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM entries WHERE id > ?1 AND id <= ?2 AND state = ?3 AND held_at < ?4",
+    )?;
+    let settled = State::Settled.number();
+    let n_deleted = delete.execute(params![after, last, settled, before.as_millis()])?;
+    Ok(Pruned {
+        n_deleted: n_deleted as u64,
+        go_on_after: (n_seen == PRUNED_AT_ONCE).then_some(last),
+    })
 }
 
 /// Writes by which name a provider knows an attempt.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::disk::{self, Progress};
-use super::entry::{self, Changes, End, Entry, State};
+use super::entry::{self, Changes, End, Entry, Pruned, State};
 use super::{LedgerError, Moment};
 use crate::chat::Usage;
 use crate::money::MicroUsd;
@@ -75,6 +75,15 @@ pub(in crate::router::money) enum Command {
         at: Moment,
         /// Told what was wrong before; nothing where there was nothing to correct.
         done: Done<Option<Corrected>>,
+    },
+    /// Old entries that have settled may go.
+    Prune {
+        /// Those from before this moment.
+        before: Moment,
+        /// And after this number.
+        after: i64,
+        /// Told how many went.
+        done: Done<Pruned>,
     },
     /// Tells once everything before it is committed.
     Flush(oneshot::Sender<()>),
@@ -240,6 +249,7 @@ impl Writer {
 enum Outcome {
     Done,
     Corrected(Option<Corrected>),
+    Pruned(Pruned),
     Refused(LedgerError),
 }
 
@@ -321,6 +331,9 @@ fn apply(
                 is: spent,
             })));
         }
+        Command::Prune { before, after, .. } => {
+            return Ok(Outcome::Pruned(entry::prune(connection, *before, *after)?));
+        }
         Command::Flush(_) => {}
     }
     Ok(Outcome::Done)
@@ -337,7 +350,7 @@ fn answer(command: Command, outcome: Outcome) {
         (Command::Hold { done, .. } | Command::End { done, .. }, outcome) => {
             let told = match outcome {
                 Outcome::Refused(error) => Err(error),
-                Outcome::Done | Outcome::Corrected(_) => Ok(()),
+                _ => Ok(()),
             };
             match (done, told) {
                 (Some(done), told) => {
@@ -351,6 +364,12 @@ fn answer(command: Command, outcome: Outcome) {
             let _ = done.send(Ok(corrected));
         }
         (Command::TrueUp { done, .. }, Outcome::Refused(error)) => {
+            let _ = done.send(Err(error));
+        }
+        (Command::Prune { done, .. }, Outcome::Pruned(pruned)) => {
+            let _ = done.send(Ok(pruned));
+        }
+        (Command::Prune { done, .. }, Outcome::Refused(error)) => {
             let _ = done.send(Err(error));
         }
         (Command::Flush(done), _) => {
@@ -371,6 +390,10 @@ fn kept(command: Command, error: &LedgerError) -> Option<Command> {
             None
         }
         Command::TrueUp { done, .. } => {
+            let _ = done.send(Err(error.clone()));
+            None
+        }
+        Command::Prune { done, .. } => {
             let _ = done.send(Err(error.clone()));
             None
         }
