@@ -3,9 +3,10 @@
 
     benches/router.py [--ingle target/release/ingle] [--litellm PATH] [--rate 1000] [--seconds 20] [--busy MODEL.gguf]
 
-The provider is `ingle bench provider`: it answers after a fixed time. The load is `ingle bench load`: the servers are asked
-in turn at a fixed rate, so that all meet the same moments of the machine, and the difference of their quantiles is what
-stands between. Load, provider and gateway share the machine's cores. Everything is on loopback and ends by itself.
+The provider is `ingle bench provider`: it answers after a fixed time, whole answers at once, streams word by word. The load
+is `ingle bench load`: the servers are asked in turn at a fixed rate, so that all meet the same moments of the machine, and the
+difference of their quantiles is what stands between. Load, provider and gateway share the machine's cores. Everything is on
+loopback and ends by itself.
 """
 import argparse
 import json
@@ -19,12 +20,10 @@ import urllib.request
 from pathlib import Path
 
 PRICES = """
-date = "2026-11-26"
-source = "this bench"
-
-[bench."bench-model"]
-prompt = "1"
-completion = "2"
+[quick]
+"quick-model" = { prompt = 1, completion = 2 }
+[slow]
+"slow-model" = { prompt = 1, completion = 2 }
 """
 
 
@@ -68,11 +67,21 @@ class Process:
         self.log.close()
 
 
-def ingle(program, home, provider, budgets, busy):
-    """A server that knows the provider, with or without budgets."""
+def provider(program, name, folder, latency, gap):
+    """Answers of 16 words, the first after `latency`, the others `gap` apart, in milliseconds."""
+    words = [program, "bench", "provider", "--first-ms", str(latency), "--gap-ms", str(gap), "--tokens", "16",
+             "--seconds", "1800"]
+    started = Process(words, folder / f"{name}.log")
+    started.url = started.line()
+    return started
+
+
+def ingle(program, home, providers, budgets, busy):
+    """A server that knows the providers, with or without budgets."""
     home.mkdir(parents=True)
     (home / "prices.toml").write_text(PRICES)
-    config = f'[providers.bench]\ndialect = "compatible"\nbase_url = "{provider}/v1"\nmodels = ["bench-*"]\n'
+    config = "".join(f'[providers.{name}]\ndialect = "compatible"\nbase_url = "{one.url}/v1"\nmodels = ["{name}-*"]\n'
+                     for name, one in providers.items())
     if budgets:
         for whom in ("", 'team = "*"\n', 'key = "*"\n'):
             config += f'\n[[budget]]\n{whom}per = "day"\nusd = 1000000.0\nrequests = 100000000\n'
@@ -87,12 +96,13 @@ def ingle(program, home, provider, budgets, busy):
     return server
 
 
-def litellm(program, home, provider):
+def litellm(program, home, providers):
     home.mkdir(parents=True)
     port = free_port()
     (home / "config.yaml").write_text(
-        "model_list:\n  - model_name: bench-model\n    litellm_params:\n"
-        f"      model: openai/bench-model\n      api_base: {provider}/v1\n      api_key: none\n")
+        "model_list:\n" + "".join(
+            f"  - model_name: {name}-model\n    litellm_params:\n      model: openai/{name}-model\n"
+            f"      api_base: {one.url}/v1\n      api_key: none\n" for name, one in providers.items()))
     server = Process([program, "--config", str(home / "config.yaml"), "--port", str(port), "--num_workers", "1",
                       "--host", "127.0.0.1"], home / "log", LITELLM_LOCAL_MODEL_COST_MAP="True")
     server.url = f"http://127.0.0.1:{port}"
@@ -106,8 +116,8 @@ def litellm(program, home, provider):
     raise SystemExit("LiteLLM did not start")
 
 
-def load(program, urls, **options):
-    words = [program, "bench", "load", *(f"{url}/v1" for url in urls), "--model", "bench-model", "--json"]
+def load(program, urls, model="quick-model", **options):
+    words = [program, "bench", "load", *(f"{url}/v1" for url in urls), "--model", model, "--json"]
     for name, value in options.items():
         words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     out = subprocess.run(words, capture_output=True, text=True, check=True, timeout=600).stdout
@@ -127,7 +137,7 @@ def show(title, names, servers):
             print(f"| {name}, {what} ms | {server['n']} | {failed} | " + " | ".join(cells) + " |")
 
 
-def most(program, name, server, seconds, clients=16):
+def most(program, name, server, seconds, clients=64):
     """Answers a second at full load, and for each second of processor time the server took."""
     before, start = server.cpu_seconds(), time.monotonic()
     [measured] = load(program, [server.url], clients=clients, seconds=seconds)
@@ -148,44 +158,46 @@ def main():
     arguments.add_argument("--busy", help="a model that Ingle computes with meanwhile, on all cores")
     options = arguments.parse_args()
     running = []
+
+    def start(process):
+        running.append(process)
+        return process
+
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         try:
-            words = [options.ingle, "bench", "provider", "--first-ms", str(options.latency), "--tokens", "16",
-                     "--gap-ms", "5", "--seconds", "900"]
-            provider = Process(words, folder / "provider.log")
-            running.append(provider)
-            provider.url = provider.line()
-            plain = ingle(options.ingle, folder / "plain", provider.url, False, options.busy)
-            running.append(plain)
-            budget = ingle(options.ingle, folder / "budget", provider.url, True, None)
-            running.append(budget)
-            names = ["direct", "Ingle", "Ingle with budgets"]
-            urls = [server.url for server in (provider, plain, budget)]
-            rate = options.rate * len(urls)
-            for stream in (False, True):
-                more = {"stream": True} if stream else {}
-                # A stream of 16 pieces is more work for everybody.
-                at = rate // 10 if stream else rate
-                measured = load(options.ingle, urls, rate=at, seconds=options.seconds, **more)
-                what = "streams" if stream else "whole answers"
-                show(f"{what}, {at // len(urls)} requests a second to each", names, measured)
-            if options.busy:
-                busy(options, plain, provider)
-            print("\n| full load, 16 clients | answers/s | cores used | answers a core-second | failed |\n|---|---|---|---|---|")
-            ours = most(options.ingle, "Ingle", plain, options.seconds)
-            most(options.ingle, "Ingle with budgets", budget, options.seconds)
-            if options.litellm:
-                theirs = litellm(options.litellm, folder / "litellm", provider.url)
-                running.append(theirs)
-                load(options.ingle, [theirs.url], clients=2, seconds=3)
-                peer = most(options.ingle, "LiteLLM", theirs, options.seconds)
-                print(f"\nanswers a core-second, Ingle over LiteLLM: {ours / peer:.1f}")
-                measured = load(options.ingle, [provider.url, plain.url, theirs.url], rate=60, seconds=options.seconds)
-                show("20 requests a second to each", ["direct", "Ingle", "LiteLLM"], measured)
+            providers = {name: start(provider(options.ingle, name, folder, options.latency, gap))
+                         for name, gap in (("quick", 0), ("slow", 5))}
+            plain = start(ingle(options.ingle, folder / "plain", providers, False, options.busy))
+            budget = start(ingle(options.ingle, folder / "budget", providers, True, None))
+            peer = start(litellm(options.litellm, folder / "litellm", providers)) if options.litellm else None
+            measure(options, providers, plain, budget, peer)
         finally:
             for process in reversed(running):
                 process.stop()
+
+
+def measure(options, providers, plain, budget, peer):
+    quick, slow = (providers[name].url for name in ("quick", "slow"))
+    for name, server in (("Ingle", plain), ("Ingle with budgets", budget)):
+        load(options.ingle, [quick, server.url], rate=200, seconds=2)
+        measured = load(options.ingle, [quick, server.url], rate=2 * options.rate, seconds=options.seconds)
+        show(f"whole answers, {options.rate} requests a second to each", ["direct", name], measured)
+        # A stream of 16 pieces is more work for everybody.
+        measured = load(options.ingle, [slow, server.url], "slow-model", rate=options.rate // 5, seconds=options.seconds,
+                        stream=True)
+        show(f"streams, {options.rate // 10} a second to each", ["direct", name], measured)
+    if options.busy:
+        busy(options, plain, quick)
+    print("\n| full load, 64 clients | answers/s | cores used | answers a core-second | failed |\n|---|---|---|---|---|")
+    ours = most(options.ingle, "Ingle", plain, options.seconds)
+    most(options.ingle, "Ingle with budgets", budget, options.seconds)
+    if peer:
+        load(options.ingle, [peer.url], clients=2, seconds=3)
+        theirs = most(options.ingle, "LiteLLM", peer, options.seconds)
+        print(f"\nanswers a core-second, Ingle over LiteLLM: {ours / theirs:.1f}")
+        measured = load(options.ingle, [quick, plain.url, peer.url], rate=60, seconds=options.seconds)
+        show("whole answers, 20 requests a second to each", ["direct", "Ingle", "LiteLLM"], measured)
 
 
 def busy(options, server, provider):
@@ -196,7 +208,7 @@ def busy(options, server, provider):
     request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=600) as answer:
         answer.read(200)
-        measured = load(options.ingle, [provider.url, server.url], rate=200, seconds=min(options.seconds, 10))
+        measured = load(options.ingle, [provider, server.url], rate=200, seconds=min(options.seconds, 10))
         show("while the engine computes on all cores, 100 requests a second to each", ["direct", "Ingle"], measured)
 
 

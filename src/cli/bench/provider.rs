@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use clap::Args;
 use futures_util::{StreamExt, stream};
@@ -51,6 +52,10 @@ pub(super) fn run(args: ProviderArgs, out: &mut dyn Write) -> anyhow::Result<()>
         let routes = Router::new()
             .route("/v1/chat/completions", post(answer))
             .with_state(args);
+        // A word leaves when it is said, not when the one before it has been acknowledged.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
         let serving = axum::serve(listener, routes).into_future();
         let bound = Duration::from_secs(args.seconds);
         // Whoever measures ends it; nobody has to.
@@ -68,7 +73,9 @@ async fn answer(State(args): State<ProviderArgs>, Json(body): Json<Value>) -> Re
         "total_tokens": 16 + args.tokens,
     });
     if body["stream"] != json!(true) {
-        tokio::time::sleep_until(first).await;
+        // In one piece or word by word: it is said in the same time.
+        let n_gaps = args.tokens.saturating_sub(1);
+        tokio::time::sleep_until(first + Duration::from_millis(args.gap_ms) * n_gaps).await;
         let text = "word ".repeat(args.tokens as usize);
         return Json(json!({
             "id": "chatcmpl-bench", "object": "chat.completion", "created": 0, "model": model,
