@@ -19,7 +19,7 @@ pub enum LogFormat {
 
 /// The series of `/metrics`.
 pub mod names {
-    /// A series of every model in memory.
+    /// A series that is written as things stand: of every model in memory, or of every provider.
     #[derive(Clone, Copy, Debug)]
     pub struct EngineFigure {
         /// The series.
@@ -58,6 +58,8 @@ pub mod names {
         FAILED: "counter", "ingle_requests_failed_total", "Requests that failed.";
         PREEMPTIONS: "counter", "ingle_preemptions_total",
             "Times a request gave its cache blocks back to be computed again.";
+        BREAKER: "gauge", "ingle_provider_breaker_state",
+            "Breaker before a provider, or before one of its models: 0 closed, 1 trying, 2 open.";
     }
 
     /// Memory a model holds. Units: bytes.
@@ -166,5 +168,40 @@ pub fn record_metrics() -> Result<PrometheusHandle, BuildError> {
         names::HTTP_REQUESTS,
         "Requests answered, by route and status."
     );
+    describe_routing();
     Ok(HANDLE.get_or_init(|| handle).clone())
+}
+
+/// What the series of the router are.
+fn describe_routing() {
+    metrics::describe_counter!(names::SELECTED, "Answers, by who gave them.");
+    metrics::describe_counter!(
+        names::ROUTED,
+        "Requests that are over, by why who answered was asked, and by outcome."
+    );
+    metrics::describe_counter!(names::COST, "What was spent, by team, in micro-dollars.");
+    metrics::describe_gauge!(
+        names::LOCAL_SHARE,
+        "Of all answers, the share of this machine."
+    );
+    metrics::describe_histogram!(
+        names::ROUTED_FIRST,
+        "Time from a request to its first content, by who answered."
+    );
+    metrics::describe_histogram!(
+        names::ROUTED_WHOLE,
+        "Time from a request to its end, by who answered."
+    );
+    metrics::describe_counter!(
+        names::ESCALATIONS,
+        "Answers of providers where this machine was asked or would have been, by why."
+    );
+    metrics::describe_histogram!(
+        names::QUALITY,
+        "How good answers were, as somebody reported it, by model."
+    );
+    metrics::describe_histogram!(
+        names::PREDICTION_RATIO,
+        "Time to the first content over what was predicted, by model of this machine."
+    );
 }

@@ -118,13 +118,13 @@ impl Asker {
             prompt: self.question.prompt,
             max_tokens: max_tokens.unwrap_or(self.core.settings.max_tokens),
             price: candidate.price,
+            predicted: candidate.predicted_ttft,
         };
         let asked = (&candidate.target, why.name());
         let mut attempt = Attempt::hold(&self.core, &self.record, asked, bounds).await?;
         match self.open(candidate, why, &mut attempt).await {
             Ok(begun) => {
-                attempt.answers();
-                attempt.said(&begun.first);
+                attempt.answers(&begun.first);
                 Ok((begun, attempt))
             }
             Err(error) => {

@@ -35,6 +35,7 @@ pub(super) struct Attempt {
     target: Target,
     why: &'static str,
     price: Option<Price>,
+    predicted: Option<Duration>,
     hold: Option<Hold>,
     about: Option<Arc<AnswerFacts>>,
     phase: Phase,
@@ -83,6 +84,7 @@ impl Attempt {
             target: target.clone(),
             why,
             price,
+            predicted: bounds.predicted,
             hold: Some(hold),
             about: None,
             phase: Phase::Held,
@@ -117,12 +119,21 @@ impl Attempt {
         self.about = Some(facts);
     }
 
-    /// The first content is here.
-    pub(super) fn answers(&mut self) {
+    /// The first content is here, or the end of an answer that has none.
+    pub(super) fn answers(&mut self, first: &ChatDelta) {
         let now = Instant::now();
         self.phase = Phase::Answering;
         self.first = Some(now);
-        self.record.began_to_answer(self.number);
+        let is_empty = matches!(first, ChatDelta::Finished { .. });
+        let predicted = self
+            .predicted
+            .filter(|_| self.target.is_local() && !is_empty);
+        let ratio = predicted.map(|predicted| {
+            let (measures, model) = (&self.core.measures, &self.target.model);
+            measures.came(model, predicted, now - self.began)
+        });
+        self.record.began_to_answer(self.number, ratio);
+        self.said(first);
         self.tell_upstream();
         if !self.target.is_local() {
             let (provider, model) = (&self.target.provider, &self.target.model);
@@ -281,6 +292,8 @@ pub(super) struct Bounds<'a> {
     pub(super) max_tokens: u32,
     /// What it costs.
     pub(super) price: Option<Price>,
+    /// When its first content is expected.
+    pub(super) predicted: Option<Duration>,
 }
 
 /// Whether a provider that fails so bills nothing.

@@ -8,7 +8,7 @@ use super::continuation::continues_a_prefix;
 use super::decision::{Decisions, Record};
 use super::health::{BreakerState, Health, Latency};
 use super::locals::Locals;
-use super::measure::Measures;
+use super::measure::{KnownBreaker, Measures};
 use super::money::{Account, Moment, Money};
 use super::names::{Names, Target};
 use super::policy::{self, Breaker, Facts, LocalModel, Plan, Question, Snapshot};
@@ -82,6 +82,17 @@ impl Core {
         self.health().latency(&target.provider, &target.model)
     }
 
+    /// The breakers of all providers there are, as they stand now.
+    pub(super) fn breakers(&self) -> Vec<KnownBreaker> {
+        let untried = self.providers.keys();
+        let untried = untried.map(|name| ((name.clone(), None), BreakerState::Closed));
+        let mut all: BTreeMap<_, _> = untried.collect();
+        all.extend(self.health().breakers(Instant::now()));
+        let all = all.into_iter();
+        all.map(|((provider, model), state)| KnownBreaker::new(provider, model, state))
+            .collect()
+    }
+
     /// A target was silent for all the time it had.
     pub(super) fn stalled(&self, target: &Target) {
         if !target.is_local() {
@@ -141,6 +152,7 @@ impl Core {
                 images: Some(false),
                 json: Some(false),
                 prefix: Some(true),
+                calibration: self.measures.calibration(&target.model),
                 ..Facts::default()
             };
         }

@@ -37,6 +37,8 @@ pub struct Decision {
     pub plan: Arc<Plan>,
     /// Who was asked, in order.
     pub attempts: Vec<Attempt>,
+    /// Why somebody else answers what this machine might have: it is foreseen to be late, or why it was left.
+    pub escalated: Option<&'static str>,
     /// Who answered, the last that did.
     pub served_by: Option<String>,
     /// How it ended; absent while it is under way.
@@ -65,6 +67,8 @@ pub struct Attempt {
     pub asked_ms: u64,
     /// When its first content came.
     pub first_content_ms: Option<u64>,
+    /// The time from being asked to that, over what was predicted; of models of this machine.
+    pub prediction_ratio: Option<f64>,
     /// When it was over.
     pub ended_ms: Option<u64>,
     /// How it ended: `answered`, `failed`, `dropped` for another that was faster, `cancelled` with the request.
@@ -173,6 +177,7 @@ impl Record {
                 key: asking.key,
                 task: asking.task,
                 privacy: asking.privacy,
+                escalated: plan.escalation,
                 plan,
                 attempts: Vec::new(),
                 served_by: None,
@@ -212,6 +217,7 @@ impl Record {
             why,
             asked_ms,
             first_content_ms: None,
+            prediction_ratio: None,
             ended_ms: None,
             outcome: None,
             fault: None,
@@ -223,10 +229,13 @@ impl Record {
         decision.attempts.len() - 1
     }
 
-    /// Its first content is here.
-    pub(super) fn began_to_answer(&self, attempt: usize) {
+    /// Its first content is here, after so many times what was predicted.
+    pub(super) fn began_to_answer(&self, attempt: usize, ratio: Option<f64>) {
         let ms = self.ms();
-        self.change(attempt, |one| one.first_content_ms = Some(ms));
+        self.change(attempt, |one| {
+            one.first_content_ms = Some(ms);
+            one.prediction_ratio = ratio;
+        });
     }
 
     /// It is over.
@@ -278,6 +287,7 @@ impl Record {
         let mut decision = lock(&self.decision);
         decision.total_ms = Some(ms);
         decision.usage = usage;
+        decision.escalated = escalated(&decision);
         decision.outcome = Some(match end {
             End::Finished(FinishReason::Stop) => "stop",
             End::Finished(FinishReason::Length) => "length",
@@ -296,6 +306,16 @@ impl Record {
             change(one);
         }
     }
+}
+
+/// Why somebody else answered what this machine might have.
+fn escalated(decision: &Decision) -> Option<&'static str> {
+    let is_here = |target: &str| target.starts_with("local:");
+    let by = decision.served_by.as_deref().filter(|by| !is_here(by))?;
+    let attempts = decision.attempts.iter();
+    let after_us = attempts.skip_while(|one| !is_here(&one.target));
+    let answered = after_us.filter(|one| one.target == by).last();
+    answered.map(|one| one.why).or(decision.escalated)
 }
 
 /// How a request ends.
@@ -337,7 +357,7 @@ mod tests {
         let error = BackendError::new(BackendErrorKind::Timeout, "too slow");
         record.attempt_ended(first, "failed", Some(&error));
         let second = record.asked("openai:gpt-4", "failed");
-        record.began_to_answer(second);
+        record.began_to_answer(second, None);
         record.committed("openai:gpt-4");
         record.cost(second, MicroUsd(7), true);
         record.cost(first, MicroUsd(2), false);
@@ -350,6 +370,35 @@ mod tests {
         assert_eq!(told["attempts"][0]["fault"], "timeout");
         assert_eq!(told["attempts"][0]["error"], "too slow");
         assert_eq!(told["attempts"][1]["is_cost_confirmed"], true);
+        assert_eq!(told["escalated"], "failed");
+    }
+
+    #[test]
+    fn an_escalation_is_an_answer_of_somebody_else_where_this_machine_was_asked_or_would_have_been()
+    {
+        let over = |foreseen, targets: &[&str], by: Option<&str>| {
+            let plan = Plan {
+                escalation: foreseen,
+                ..Plan::default()
+            };
+            let record = Record::new(Asking::default(), Arc::new(plan));
+            for target in targets {
+                record.asked(target, "late");
+            }
+            if let Some(by) = by {
+                record.committed(by);
+            }
+            record.finished(&End::Finished(FinishReason::Stop), Usage::default());
+            record.now().escalated
+        };
+        let (here, there) = ("local:m", "openai:m");
+        let foreseen = Some("foreseen_miss");
+        assert_eq!(over(foreseen, &[there], Some(there)), foreseen);
+        assert_eq!(over(None, &[there], Some(there)), None);
+        assert_eq!(over(None, &[here, there], Some(there)), Some("late"));
+        // What was foreseen did not come to pass.
+        assert_eq!(over(foreseen, &[there, here], Some(here)), None);
+        assert_eq!(over(foreseen, &[there], None), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod asker;
 mod attempt;
+mod calibration;
 mod chase;
 mod continuation;
 mod core;
@@ -19,7 +20,8 @@ mod relay;
 pub mod request;
 pub mod teams;
 
-pub use measure::Measured;
+pub use calibration::Calibration;
+pub use measure::{KnownBreaker, Measured};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -208,7 +210,12 @@ impl Router {
 
     /// What is measured of all requests.
     pub fn measured(&self) -> Measured {
-        self.core.measures.now()
+        self.core.measures.now(self.breakers())
+    }
+
+    /// The breakers of all providers there are, as they stand now.
+    pub fn breakers(&self) -> Vec<KnownBreaker> {
+        self.core.breakers()
     }
 
     /// Somebody says how good an answer was, from 0 to 1.

@@ -1,6 +1,7 @@
 //! The whole router: a real engine, scripted providers, real money, the wire.
 
 mod budgets;
+mod figures;
 mod privacy;
 mod wall;
 
@@ -147,6 +148,19 @@ impl Routing {
 
     async fn post(&self, body: &Value) -> Reply {
         wire::exchange(self.address, &wire::request(&body.to_string())).await
+    }
+
+    /// Posts to another path.
+    async fn send(&self, path: &str, body: &Value) -> Reply {
+        let request = wire::request(&body.to_string());
+        let request = request.replace("/v1/chat/completions", path);
+        wire::exchange(self.address, &request).await
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        wire::exchange(self.address, &request).await
     }
 
     async fn end(self) {
