@@ -4,6 +4,7 @@
 pub mod budgets;
 pub mod document;
 pub mod router;
+pub mod telemetry;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -20,7 +21,8 @@ use crate::keep_alive::KeepAlive;
 use crate::telemetry::LogFormat;
 use budgets::BudgetSettings;
 use document::{Node, Problem, Reading, Value, nearest};
-use router::RouterSettings;
+use router::{RouterSettings, Variables};
+use telemetry::TelemetrySettings;
 
 /// The file that is read where no other is named: here, else in the configuration's folder.
 const FILE_NAME: &str = "ingle.toml";
@@ -98,6 +100,9 @@ pub struct Config {
     /// What may be used: the tables `budget` and `local_price`.
     #[serde(skip)]
     pub budgets: BudgetSettings,
+    /// Where spans go: the table `telemetry`.
+    #[serde(skip)]
+    pub telemetry: TelemetrySettings,
 }
 
 /// In what form keys and values are kept.
@@ -209,6 +214,7 @@ const TABLES: &[&str] = &[
     "providers",
     budgets::TABLES[0],
     budgets::TABLES[1],
+    telemetry::TABLE,
 ];
 
 /// Why there is no configuration.
@@ -280,19 +286,22 @@ impl Config {
             &document,
             &file,
             listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
-            router::Variables::new(&variable),
+            Variables::new(&variable),
         );
         let budgets = budgets::read(&document, &file);
-        let mut config = match (config, router, budgets) {
-            (Ok(config), Ok(router), Ok(budgets)) if problems.is_empty() => Self {
+        let telemetry = telemetry::read(&document, &file, Variables::new(&variable));
+        let mut config = match (config, router, budgets, telemetry) {
+            (Ok(config), Ok(router), Ok(budgets), Ok(telemetry)) if problems.is_empty() => Self {
                 router,
                 budgets,
+                telemetry,
                 ..config
             },
-            (config, router, budgets) => {
+            (config, router, budgets, telemetry) => {
                 problems.extend(config.err().map(|error| setting(&error, &file)));
                 problems.extend(router.err().unwrap_or_default());
                 problems.extend(budgets.err().unwrap_or_default());
+                problems.extend(telemetry.err().unwrap_or_default());
                 return Err(Error::Settings(problems));
             }
         };

@@ -1,5 +1,8 @@
 //! F0: logs and the names of metrics. A prompt is never logged.
 
+mod collector;
+pub mod spans;
+
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 

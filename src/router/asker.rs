@@ -208,6 +208,7 @@ impl Asker {
             preferences: candidate.openrouter.clone().unwrap_or_default(),
             fallback_models: Vec::new(),
             n_hops: self.n_hops,
+            parent: attempt.parent(),
         };
         attempt.sent();
         let answer = provider

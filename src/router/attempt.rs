@@ -13,6 +13,7 @@ use crate::backend::provider::AnswerFacts;
 use crate::backend::{BackendError, BackendErrorKind, ProviderFault};
 use crate::chat::{BYTES_PER_TOKEN, ChatDelta, PromptSize, Usage};
 use crate::money::MicroUsd;
+use crate::telemetry::spans::Parent;
 
 /// How far an attempt came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,15 @@ impl Attempt {
         if !self.target.is_local() {
             let (provider, model) = (&self.target.provider, &self.target.model);
             self.core.health().sent(provider, model, Instant::now());
+            if let Some(provider) = self.core.providers.get(provider) {
+                self.record.trace().sent_to(self.number, &provider.host());
+            }
         }
+    }
+
+    /// Under which span who is asked shall put its own.
+    pub(super) fn parent(&self) -> Option<Parent> {
+        self.record.trace().parent_for(self.number)
     }
 
     /// What can be known of the answer.
@@ -216,6 +225,7 @@ impl Attempt {
         let Some(hold) = self.hold.take() else {
             return MicroUsd::ZERO;
         };
+        self.record.trace().used(self.number, usage);
         let of_tokens = usage
             .cost
             .or_else(|| self.price.map(|price| price.cost(usage)));

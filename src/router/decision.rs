@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::trace::Trace;
 use crate::backend::{BackendError, BackendErrorKind};
 use crate::chat::{FinishReason, Usage};
 use crate::money::MicroUsd;
@@ -150,6 +151,7 @@ pub(super) struct Record {
     id: Arc<str>,
     began: Instant,
     decision: Arc<Mutex<Decision>>,
+    trace: Trace,
 }
 
 /// What is known of a request before anybody is asked.
@@ -188,7 +190,20 @@ impl Record {
                 usage: Usage::default(),
                 cost_micro_usd: 0,
             })),
+            trace: Trace::default(),
         }
+    }
+
+    /// From now on spans say the same.
+    pub(super) fn traced(self, trace: impl FnOnce(&str) -> Trace) -> Self {
+        Self {
+            trace: trace(&self.id),
+            ..self
+        }
+    }
+
+    pub(super) fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
@@ -212,6 +227,7 @@ impl Record {
     pub(super) fn asked(&self, target: &str, why: &'static str) -> usize {
         let asked_ms = self.ms();
         let mut decision = lock(&self.decision);
+        self.trace.asked(target, why);
         decision.attempts.push(Attempt {
             target: target.to_owned(),
             why,
@@ -232,6 +248,7 @@ impl Record {
     /// Its first content is here, after so many times what was predicted.
     pub(super) fn began_to_answer(&self, attempt: usize, ratio: Option<f64>) {
         let ms = self.ms();
+        self.trace.began_to_answer(attempt);
         self.change(attempt, |one| {
             one.first_content_ms = Some(ms);
             one.prediction_ratio = ratio;
@@ -251,6 +268,7 @@ impl Record {
             one.outcome = Some(outcome);
             one.fault = error.map(fault);
             one.error = error.map(ToString::to_string);
+            self.trace.attempt_ended(attempt, one);
         });
     }
 
@@ -296,9 +314,12 @@ impl Record {
             End::Failed(_) => "failed",
             End::Cancelled => "cancelled",
         });
+        let mut in_which_way = None;
         if let End::Failed(error) = end {
             decision.error = Some(error.to_string());
+            in_which_way = Some(fault(error));
         }
+        self.trace.finished(&decision, in_which_way);
     }
 
     fn change(&self, attempt: usize, change: impl FnOnce(&mut Attempt)) {

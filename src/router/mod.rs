@@ -19,6 +19,7 @@ mod race;
 mod relay;
 pub mod request;
 pub mod teams;
+mod trace;
 
 pub use calibration::Calibration;
 pub use measure::{KnownBreaker, Measured};
@@ -34,6 +35,7 @@ use crate::caller::{Caller, TeamId};
 use crate::chat::{ChatRequest, ResponseFormat, Usage};
 use crate::config::router::RouterSettings;
 use crate::egress::Egress;
+use crate::telemetry::spans::{Parent, Spans};
 use asker::Asker;
 use core::Core;
 use decision::{Asking, Decision, Decisions, End, Record};
@@ -46,6 +48,7 @@ use quality::Quality;
 use relay::Relay;
 use request::{Wishes, speaks_for};
 use teams::{Team, Teams};
+use trace::Trace;
 
 /// How often a request may be passed on: one that comes back goes round in circles.
 const HOPS_MOST: u32 = 4;
@@ -74,6 +77,8 @@ pub struct RouterOptions {
     pub offline: bool,
     /// Who can be asked besides the engine.
     pub providers: Vec<Provider>,
+    /// Where requests are told as spans.
+    pub spans: Spans,
 }
 
 /// Answers requests by whoever is best for them. Clones share everything.
@@ -81,6 +86,7 @@ pub struct RouterOptions {
 pub struct Router {
     core: Arc<Core>,
     teams: Arc<Teams>,
+    spans: Spans,
 }
 
 /// What a request says about who may answer it.
@@ -95,6 +101,8 @@ pub struct Meta {
     pub is_streamed: bool,
     /// How often it was passed on before.
     pub n_hops: u32,
+    /// The span it belongs under.
+    pub parent: Option<Parent>,
 }
 
 impl Meta {
@@ -105,6 +113,7 @@ impl Meta {
             wishes: Wishes::default(),
             is_streamed: true,
             n_hops: 0,
+            parent: None,
         }
     }
 }
@@ -195,7 +204,13 @@ impl Router {
         Self {
             core: Arc::new(core),
             teams: Arc::new(options.teams),
+            spans: options.spans,
         }
+    }
+
+    /// Where requests are told as spans.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
     }
 
     /// The engine of this process.
@@ -271,7 +286,11 @@ impl Router {
             task: question.task.clone(),
             privacy: plan.privacy.to_string(),
         };
-        let record = Record::new(asking, Arc::clone(&plan));
+        let trace = {
+            let (spans, parent, asking) = (&self.spans, meta.parent, asking.clone());
+            move |id: &str| Trace::begin(spans, parent, (&asking, id))
+        };
+        let record = Record::new(asking, Arc::clone(&plan)).traced(trace);
         core.decisions.keep(&record);
         if candidates.is_empty() {
             let error = self.refused(&plan, &question, &request).await;

@@ -3,6 +3,7 @@
 mod budgets;
 mod figures;
 mod privacy;
+mod spans;
 mod wall;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use ingle::router::quality::Quality;
 use ingle::router::teams::Teams;
 use ingle::router::{Router, RouterOptions};
 use ingle::telemetry;
+use ingle::telemetry::spans::Spans;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -52,6 +54,7 @@ fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> Router
         egress: Egress::new(false),
         offline: false,
         providers: providers(&settings, home),
+        spans: Spans::default(),
         settings,
     }
 }
