@@ -89,6 +89,8 @@ pub mod names {
     pub const ESCALATIONS: &str = "ingle_escalations_total";
     /// How good answers were, as somebody reported it, by model.
     pub const QUALITY: &str = "ingle_quality_scores";
+    /// Times the configuration was read again, by what came of it.
+    pub const RELOADS: &str = "ingle_config_reloads_total";
     /// What first contents took, of what was predicted.
     pub const PREDICTION_RATIO: &str = "ingle_prediction_ratio";
     /// Requests answered, by route and status.
@@ -198,6 +200,10 @@ fn describe_routing() {
     metrics::describe_counter!(
         names::ESCALATIONS,
         "Answers of providers where this machine was asked or would have been, by why."
+    );
+    metrics::describe_counter!(
+        names::RELOADS,
+        "Times the configuration was read again, by what came of it."
     );
     metrics::describe_histogram!(
         names::QUALITY,

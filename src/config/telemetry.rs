@@ -280,10 +280,9 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         .filter(|part| !part.is_empty());
     let pair = |part: &str| {
         let (key, value) = part.split_once('=')?;
-        let whole = value.trim().replace('+', "%2B").replace('&', "%26");
-        let (value, _) = form_urlencoded::parse(whole.as_bytes())
-            .next()
-            .unwrap_or_default();
+        let escaped = value.trim().replace('+', "%2B").replace('&', "%26");
+        let whole = format!("value={escaped}");
+        let (_, value) = form_urlencoded::parse(whole.as_bytes()).next()?;
         Some((key.trim().to_owned(), value.into_owned())).filter(|(key, _)| !key.is_empty())
     };
     let wrong = || "it must be pairs as in name=value,other=value".to_owned();

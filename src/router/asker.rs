@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 
 use super::attempt::{Attempt, Bounds};
 use super::chase::{Asked, Begun, Candidates, Lost, chase};
-use super::core::Core;
+use super::core::{Core, Rules};
 use super::decision::{End, Record};
 use super::money::Account;
 use super::names::Target;
@@ -33,6 +33,8 @@ const HEDGE_LEAST: Duration = Duration::from_millis(200);
 /// One request and those who may answer it.
 pub(super) struct Asker {
     pub(super) core: Arc<Core>,
+    /// Those it came under.
+    pub(super) rules: Arc<Rules>,
     pub(super) request: Arc<ChatRequest>,
     pub(super) question: Question,
     pub(super) privacy: Privacy,
@@ -57,7 +59,7 @@ impl Asker {
 
     /// How long an answer that has begun may fall silent.
     pub(super) fn idle_time(&self, target: &Target) -> Option<Duration> {
-        let provider = self.core.settings.providers.get(&target.provider)?;
+        let provider = self.rules.settings.providers.get(&target.provider)?;
         Some(provider.timeouts.idle)
     }
 
@@ -84,7 +86,7 @@ impl Asker {
                 let elapsed = self.record.began().elapsed();
                 let deadline = self.first_within.map(|time| time.saturating_sub(elapsed));
                 return Lane {
-                    patience: self.core.settings.local_timeout,
+                    patience: self.rules.settings.local_timeout,
                     // Also where nothing could be foreseen.
                     hedge_after: deadline.zip(next).map(|(deadline, next)| {
                         let takes = self.core.latency(next).ttft_p50.unwrap_or_default();
@@ -93,7 +95,7 @@ impl Asker {
                     n_retries: RETRIES_HERE,
                 };
             }
-            let provider = self.core.settings.providers.get(&target.provider);
+            let provider = self.rules.settings.providers.get(&target.provider);
             Lane {
                 patience: provider.map(|provider| provider.timeouts.first_content),
                 hedge_after: self
@@ -116,7 +118,7 @@ impl Asker {
         let bounds = Bounds {
             account: &self.account,
             prompt: self.question.prompt,
-            max_tokens: max_tokens.unwrap_or(self.core.settings.max_tokens),
+            max_tokens: max_tokens.unwrap_or(self.rules.settings.max_tokens),
             price: candidate.price,
             predicted: candidate.predicted_ttft,
         };
@@ -188,7 +190,7 @@ impl Asker {
         let target = &candidate.target;
         let core = &self.core;
         let reached = core.providers.get(&target.provider);
-        let settings = core.settings.providers.get(&target.provider);
+        let settings = self.rules.settings.providers.get(&target.provider);
         let (Some(provider), Some(settings)) = (reached, settings) else {
             let message = format!("there is no provider {}", target.provider);
             return Err(BackendError::new(BackendErrorKind::UnknownModel, message));
@@ -224,7 +226,10 @@ impl Asker {
         question.needs.prefix = true;
         question.prompt = rest.prompt_size();
         question.max_tokens = rest.max_new_tokens;
-        let plan = self.core.plan(&question, &rest, &self.account, true).await;
+        let plan = self
+            .core
+            .plan(&self.rules, &question, &rest, &self.account, true)
+            .await;
         if !plan.fallback {
             return None;
         }
@@ -233,6 +238,7 @@ impl Asker {
         candidates.sort_by_key(|candidate| !candidate.target.is_local());
         let asker = Self {
             core: Arc::clone(&self.core),
+            rules: Arc::clone(&self.rules),
             request: Arc::new(rest),
             question,
             privacy: self.privacy,

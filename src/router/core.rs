@@ -1,7 +1,7 @@
 //! What all requests share: who can be asked, what is known of them, and what was decided.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::continuation::continues_a_prefix;
@@ -33,12 +33,18 @@ const BILL_AFTER: [Duration; 4] = [
     Duration::from_mins(1),
 ];
 
-/// Everything the router knows and has.
-pub(super) struct Core {
-    pub(super) local: LocalBackend,
+/// What may change while the router is at work; a request keeps those it came under.
+pub(super) struct Rules {
     pub(super) settings: RouterSettings,
     pub(super) names: Names,
     pub(super) quality: Quality,
+}
+
+/// Everything the router knows and has.
+pub(super) struct Core {
+    pub(super) local: LocalBackend,
+    /// Those of requests that come from now on.
+    pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) prices: Prices,
     pub(super) money: Money,
     pub(super) egress: Egress,
@@ -53,6 +59,18 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// The rules for a request that comes now.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        let rules = self.rules.read();
+        Arc::clone(&rules.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Other rules for all requests that come from now on.
+    pub(super) fn set_rules(&self, rules: Rules) {
+        let mut held = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(rules);
+    }
+
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,9 +80,9 @@ impl Core {
     }
 
     /// A request came: its share of a hedge is saved.
-    pub(super) fn save_hedge(&self) {
+    pub(super) fn save_hedge(&self, rules: &Rules) {
         let mut saved = self.hedges();
-        *saved = (*saved + self.settings.hedge_budget).min(HEDGES_MOST);
+        *saved = (*saved + rules.settings.hedge_budget).min(HEDGES_MOST);
     }
 
     /// Takes one from the hedge budget, if there is one.
@@ -102,20 +120,21 @@ impl Core {
         }
     }
 
-    /// Decides who may answer `question`.
+    /// Decides who may answer `question` under `rules`.
     pub(super) async fn plan(
         &self,
+        rules: &Rules,
         question: &Question,
         request: &ChatRequest,
         account: &Account,
         is_streamed: bool,
     ) -> Plan {
-        let deadlines = self.local_deadlines(question, is_streamed);
+        let deadlines = local_deadlines(&rules.settings, question, is_streamed);
         let (locals, is_fresh) = self
             .locals
             .for_request(&self.local, request, &deadlines)
             .await;
-        let plan = self.plan_with(question, account, &locals);
+        let plan = self.plan_with(rules, question, account, &locals);
         if plan.unknown.is_none() || is_fresh {
             return plan;
         }
@@ -125,16 +144,22 @@ impl Core {
             .locals
             .for_request(&self.local, request, &deadlines)
             .await;
-        self.plan_with(question, account, &locals)
+        self.plan_with(rules, question, account, &locals)
     }
 
-    fn plan_with(&self, question: &Question, account: &Account, locals: &[LocalModel]) -> Plan {
+    fn plan_with(
+        &self,
+        rules: &Rules,
+        question: &Question,
+        account: &Account,
+        locals: &[LocalModel],
+    ) -> Plan {
         let facts = |target: &Target| self.facts(target);
         let remaining = self.money.remaining(account, Moment::now());
         let snapshot = Snapshot {
-            settings: &self.settings,
-            names: &self.names,
-            quality: &self.quality,
+            settings: &rules.settings,
+            names: &rules.names,
+            quality: &rules.quality,
             locals,
             facts: &facts,
             budget_left: remaining.money.map(|left| MicroUsd(left.remaining())),
@@ -186,23 +211,6 @@ impl Core {
         }
     }
 
-    /// What a model of this machine must keep: the deadline, and of its first content what is configured for it.
-    fn local_deadlines(&self, question: &Question, is_streamed: bool) -> Deadlines {
-        let deadline = question.deadline_under(&self.settings);
-        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-        let first = deadline.filter(|_| is_streamed);
-        Deadlines {
-            ttft: seconds(first.into_iter().chain(self.settings.local_timeout).min()),
-            total: seconds(deadline.filter(|_| !is_streamed)),
-            elsewhere: (0.0, 0.0),
-            shown: if is_streamed {
-                Shown::AsItComes
-            } else {
-                Shown::Whole
-            },
-        }
-    }
-
     /// Asks a provider, in a while, what an answer has cost that ended without a bill.
     pub(super) fn ask_for_bill(
         self: &Arc<Self>,
@@ -235,9 +243,10 @@ impl Core {
         (request, attempt): (&str, u32),
         generation: &str,
     ) -> bool {
+        let rules = self.rules();
         let (Some(reached), Some(settings)) = (
             self.providers.get(provider),
-            self.settings.providers.get(provider),
+            rules.settings.providers.get(provider),
         ) else {
             return true;
         };
@@ -283,5 +292,22 @@ impl Core {
             Ok(decision) => tracing::info!(target: "ingle::decision", decision, "decided"),
             Err(error) => tracing::warn!(%error, "a decision could not be written"),
         }
+    }
+}
+
+/// What a model of this machine must keep: the deadline, and of its first content what is configured for it.
+fn local_deadlines(settings: &RouterSettings, question: &Question, is_streamed: bool) -> Deadlines {
+    let deadline = question.deadline_under(settings);
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    let first = deadline.filter(|_| is_streamed);
+    Deadlines {
+        ttft: seconds(first.into_iter().chain(settings.local_timeout).min()),
+        total: seconds(deadline.filter(|_| !is_streamed)),
+        elsewhere: (0.0, 0.0),
+        shown: if is_streamed {
+            Shown::AsItComes
+        } else {
+            Shown::Whole
+        },
     }
 }

@@ -25,7 +25,7 @@ pub use calibration::Calibration;
 pub use measure::{KnownBreaker, Measured};
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::backend::local::LocalBackend;
@@ -33,11 +33,12 @@ use crate::backend::provider::Provider;
 use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
 use crate::caller::{Caller, TeamId};
 use crate::chat::{ChatRequest, ResponseFormat, Usage};
+use crate::config::document::Problem;
 use crate::config::router::RouterSettings;
 use crate::egress::Egress;
 use crate::telemetry::spans::{Parent, Spans};
 use asker::Asker;
-use core::Core;
+use core::{Core, Rules};
 use decision::{Asking, Decision, Decisions, End, Record};
 use measure::Measures;
 use money::{Account, Money};
@@ -187,9 +188,11 @@ impl Router {
             .collect();
         let core = Core {
             local: options.local,
-            settings: options.settings,
-            names: options.names,
-            quality: options.quality,
+            rules: RwLock::new(Arc::new(Rules {
+                settings: options.settings,
+                names: options.names,
+                quality: options.quality,
+            })),
             prices: options.prices,
             money: options.money,
             egress: options.egress,
@@ -211,6 +214,24 @@ impl Router {
     /// Where requests are told as spans.
     pub fn spans(&self) -> &Spans {
         &self.spans
+    }
+
+    /// Other settings for all requests that come from now on; who can be asked stays the same.
+    ///
+    /// # Errors
+    /// All that is wrong with the files they name; then nothing changes.
+    pub fn set_settings(&self, settings: RouterSettings) -> Result<(), Vec<Problem>> {
+        let held = self.core.rules();
+        let settings = RouterSettings {
+            providers: held.settings.providers.clone(),
+            ..settings
+        };
+        self.core.set_rules(Rules {
+            names: Names::new(&settings)?,
+            quality: Quality::new(settings.quality.as_deref())?,
+            settings,
+        });
+        Ok(())
     }
 
     /// The engine of this process.
@@ -249,10 +270,11 @@ impl Router {
     /// # Errors
     /// The team is not known, or not the caller's.
     pub async fn plan(&self, request: &ChatRequest, meta: &Meta) -> Result<Plan, BackendError> {
-        let (question, account) = self.question(request, meta)?;
         let core = &self.core;
+        let rules = core.rules();
+        let (question, account) = self.question(&rules, request, meta)?;
         Ok(core
-            .plan(&question, request, &account, meta.is_streamed)
+            .plan(&rules, &question, request, &account, meta.is_streamed)
             .await)
     }
 
@@ -268,11 +290,12 @@ impl Router {
             );
             return Err(BackendError::new(BackendErrorKind::Loop, message));
         }
-        let (question, account) = self.question(&request, &meta)?;
         let core = &self.core;
-        core.save_hedge();
+        let rules = core.rules();
+        let (question, account) = self.question(&rules, &request, &meta)?;
+        core.save_hedge(&rules);
         let plan = core
-            .plan(&question, &request, &account, meta.is_streamed)
+            .plan(&rules, &question, &request, &account, meta.is_streamed)
             .await;
         let plan = Arc::new(plan);
         let mut candidates: Vec<_> = plan.allowed().cloned().collect();
@@ -303,13 +326,14 @@ impl Router {
         let first_within = deadline.filter(|_| meta.is_streamed);
         let whole_within = deadline.filter(|_| !meta.is_streamed);
         let totals = candidates.iter().map(|candidate| {
-            let provider = core.settings.providers.get(&candidate.target.provider);
+            let provider = rules.settings.providers.get(&candidate.target.provider);
             provider.map_or(WHOLE_TIME, |provider| provider.timeouts.total)
         });
         let until = totals.max().unwrap_or(WHOLE_TIME);
         Ok(Routed {
             asker: Asker {
                 core: Arc::clone(core),
+                rules,
                 privacy: plan.privacy,
                 request: Arc::new(request),
                 question,
@@ -353,6 +377,7 @@ impl Router {
 
     fn question(
         &self,
+        rules: &Rules,
         request: &ChatRequest,
         meta: &Meta,
     ) -> Result<(Question, Account), BackendError> {
@@ -367,8 +392,8 @@ impl Router {
         let wants_others = wishes.enable_fallback == Some(true)
             || wishes.preferences.acceptable_models.is_some()
             || wishes.preferences.strategy.is_some();
-        let is_simple = team.is_none() && self.core.settings.providers.is_empty();
-        let names_one = self.core.names.read(&request.model) != Name::Auto;
+        let is_simple = team.is_none() && rules.settings.providers.is_empty();
+        let names_one = rules.names.read(&request.model) != Name::Auto;
         let only_this_model = is_simple && names_one && !wants_others;
         // However it is spelled.
         let known_here = self.core.local.pool().canonical(&request.model);
