@@ -4,6 +4,7 @@ mod budgets;
 mod figures;
 mod privacy;
 mod spans;
+mod tls;
 mod wall;
 
 use std::net::SocketAddr;
