@@ -12,6 +12,7 @@ use crate::backend::{BackendError, BackendErrorKind};
 use crate::chat::{FinishReason, Usage};
 use crate::money::MicroUsd;
 use crate::router::policy::Plan;
+use crate::telemetry::spans::{Parent, Spans};
 
 /// Decisions that can be asked about afterwards.
 const N_KEPT: usize = 2048;
@@ -195,11 +196,9 @@ impl Record {
     }
 
     /// From now on spans say the same.
-    pub(super) fn traced(self, trace: impl FnOnce(&str) -> Trace) -> Self {
-        Self {
-            trace: trace(&self.id),
-            ..self
-        }
+    pub(super) fn traced(self, spans: &Spans, parent: Option<Parent>) -> Self {
+        let trace = Trace::begin(spans, parent, &lock(&self.decision));
+        Self { trace, ..self }
     }
 
     pub(super) fn trace(&self) -> &Trace {

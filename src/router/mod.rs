@@ -49,7 +49,6 @@ use quality::Quality;
 use relay::Relay;
 use request::{Wishes, speaks_for};
 use teams::{Team, Teams};
-use trace::Trace;
 
 /// How often a request may be passed on: one that comes back goes round in circles.
 const HOPS_MOST: u32 = 4;
@@ -309,11 +308,7 @@ impl Router {
             task: question.task.clone(),
             privacy: plan.privacy.to_string(),
         };
-        let trace = {
-            let (spans, parent, asking) = (&self.spans, meta.parent, asking.clone());
-            move |id: &str| Trace::begin(spans, parent, (&asking, id))
-        };
-        let record = Record::new(asking, Arc::clone(&plan)).traced(trace);
+        let record = Record::new(asking, Arc::clone(&plan)).traced(&self.spans, meta.parent);
         core.decisions.keep(&record);
         if candidates.is_empty() {
             let error = self.refused(&plan, &question, &request).await;

@@ -8,7 +8,7 @@ use opentelemetry::trace::{SpanKind, SpanRef, Status, TraceContextExt, Tracer};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
-use super::decision::{Asking, Attempt, Decision};
+use super::decision::{Attempt, Decision};
 use crate::chat::Usage;
 use crate::config::router::LOCAL;
 use crate::telemetry::spans::{Parent, Spans};
@@ -33,22 +33,21 @@ struct Live {
 }
 
 impl Trace {
-    /// Begins the span of a request that came with `parent` and is asked about by `id`.
-    pub(super) fn begin(
-        spans: &Spans,
-        parent: Option<Parent>,
-        (asking, id): (&Asking, &str),
-    ) -> Self {
+    /// Begins the span of a request that came with `parent`.
+    pub(super) fn begin(spans: &Spans, parent: Option<Parent>, decision: &Decision) -> Self {
         let live = spans.tracer().map(|tracer| {
             let above = parent.as_ref().map(Parent::context).unwrap_or_default();
-            let model = cut(&asking.model);
+            let model = cut(&decision.model);
             let mut attributes = vec![
                 KeyValue::new("gen_ai.operation.name", "chat"),
                 KeyValue::new("gen_ai.request.model", model.clone()),
-                KeyValue::new("ingle.request.id", id.to_owned()),
-                KeyValue::new("ingle.privacy", asking.privacy.clone()),
+                KeyValue::new("ingle.request.id", decision.id.clone()),
+                KeyValue::new("ingle.privacy", decision.privacy.clone()),
             ];
-            let named = [("ingle.team", &asking.team), ("ingle.task", &asking.task)];
+            let named = [
+                ("ingle.team", &decision.team),
+                ("ingle.task", &decision.task),
+            ];
             attributes.extend(
                 named
                     .into_iter()
