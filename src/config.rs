@@ -3,7 +3,10 @@
 
 pub mod budgets;
 pub mod document;
+mod forms;
+mod reload;
 pub mod router;
+pub mod telemetry;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -13,14 +16,15 @@ use etcetera::BaseStrategy;
 use figment::Figment;
 use figment::providers::{Env, Serialized};
 use figment::value::Dict;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::keep_alive::KeepAlive;
 use crate::telemetry::LogFormat;
 use budgets::BudgetSettings;
 use document::{Node, Problem, Reading, Value, nearest};
-use router::RouterSettings;
+pub use reload::Source;
+use router::{RouterSettings, Variables};
+use telemetry::TelemetrySettings;
 
 /// The file that is read where no other is named: here, else in the configuration's folder.
 const FILE_NAME: &str = "ingle.toml";
@@ -83,10 +87,10 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Folders of GGUF files, each a model under its file's name as soon as it is there, besides `gguf` in
     /// `home`; a variable may name several as `PATH` does.
-    #[serde(default, deserialize_with = "folders")]
+    #[serde(default, deserialize_with = "forms::folders")]
     pub model_folders: Vec<PathBuf>,
     /// Nothing leaves this machine.
-    #[serde(deserialize_with = "yes_or_no")]
+    #[serde(deserialize_with = "forms::yes_or_no")]
     pub offline: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
@@ -98,6 +102,12 @@ pub struct Config {
     /// What may be used: the tables `budget` and `local_price`.
     #[serde(skip)]
     pub budgets: BudgetSettings,
+    /// Where spans go: the table `telemetry`.
+    #[serde(skip)]
+    pub telemetry: TelemetrySettings,
+    /// Where all this came from.
+    #[serde(skip)]
+    pub source: Source,
 }
 
 /// In what form keys and values are kept.
@@ -210,6 +220,7 @@ const TABLES: &[&str] = &[
     budgets::TABLES[0],
     budgets::TABLES[1],
     budgets::TABLES[2],
+    telemetry::TABLE,
 ];
 
 /// Why there is no configuration.
@@ -271,36 +282,36 @@ impl Config {
         let mut problems = Vec::new();
         let (document, own) = read_file(file.as_deref(), &mut problems)?;
         let layers = Figment::from(Serialized::defaults(defaults))
-            .merge(Serialized::defaults(own))
+            .merge(Serialized::defaults(&own))
             .merge(Env::prefixed("INGLE_").only(KEYS))
             .merge(Serialized::defaults(flags));
         let config = layers.extract::<Self>();
         let listen = layers.extract_inner("listen").ok();
-        let file = shown(file.as_deref());
+        let name = shown(file.as_deref());
         let router = router::read(
             &document,
-            &file,
+            &name,
             listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
-            router::Variables::new(&variable),
+            Variables::new(&variable),
         );
-        let budgets = budgets::read(&document, &file);
-        let mut config = match (config, router, budgets) {
-            (Ok(config), Ok(router), Ok(budgets)) if problems.is_empty() => Self {
-                router,
+        let budgets = budgets::read(&document, &name);
+        let telemetry = telemetry::read(&document, &name, Variables::new(&variable));
+        let config = match (config, router, budgets, telemetry) {
+            (Ok(config), Ok(router), Ok(budgets), Ok(telemetry)) if problems.is_empty() => Self {
+                router: with_teams(router),
                 budgets,
+                telemetry,
+                source: Source { file, own },
                 ..config
             },
-            (config, router, budgets) => {
-                problems.extend(config.err().map(|error| setting(&error, &file)));
+            (config, router, budgets, telemetry) => {
+                problems.extend(config.err().map(|error| setting(&error, &name)));
                 problems.extend(router.err().unwrap_or_default());
                 problems.extend(budgets.err().unwrap_or_default());
+                problems.extend(telemetry.err().unwrap_or_default());
                 return Err(Error::Settings(problems));
             }
         };
-        if config.router.teams_folder.is_none() {
-            let here = PathBuf::from(TEAMS_FOLDER);
-            config.router.teams_folder = Some(here).filter(|folder| folder.is_dir());
-        }
         if config.home.as_os_str().is_empty() {
             return Err(Error::NoHome);
         }
@@ -319,46 +330,6 @@ impl Config {
             });
         }
         Ok(())
-    }
-}
-
-/// One folder, several in one text, or a list of them.
-fn folders<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Folders {
-        Text(String),
-        List(Vec<PathBuf>),
-    }
-    Ok(match Folders::deserialize(from)? {
-        Folders::Text(text) => std::env::split_paths(&text)
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .collect(),
-        Folders::List(folders) => folders,
-    })
-}
-
-/// A bool, or 1 or 0 as variables of the environment have it.
-fn yes_or_no<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Answer {
-        Bool(bool),
-        Number(u64),
-        Text(String),
-    }
-    match Answer::deserialize(from)? {
-        Answer::Bool(answer) => Ok(answer),
-        Answer::Number(0) => Ok(false),
-        Answer::Number(1) => Ok(true),
-        Answer::Number(number) => Err(D::Error::custom(format!("{number} is neither 1 nor 0"))),
-        Answer::Text(text) => match &*text.to_ascii_lowercase() {
-            "yes" | "on" => Ok(true),
-            "no" | "off" => Ok(false),
-            _ => Err(D::Error::custom(format!(
-                "{text:?} is neither true nor false"
-            ))),
-        },
     }
 }
 
@@ -448,6 +419,15 @@ fn read_file(file: Option<&Path>, problems: &mut Vec<Problem>) -> Result<(Node, 
         problems.extend(unknown);
     }
     Ok((document, own))
+}
+
+/// With the folder of teams that is here, where none is named.
+fn with_teams(mut router: RouterSettings) -> RouterSettings {
+    router.teams_folder = router.teams_folder.or_else(|| {
+        let here = PathBuf::from(TEAMS_FOLDER);
+        Some(here).filter(|folder| folder.is_dir())
+    });
+    router
 }
 
 fn shown(file: Option<&Path>) -> String {

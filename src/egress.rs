@@ -4,6 +4,7 @@ mod log;
 mod proof;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,15 @@ pub enum Error {
     /// The program was told to stay on this machine, and this would have left it with a prompt.
     #[error("no provider is asked in offline mode")]
     ProviderOffline,
+    /// The program was told to stay on this machine, and spans would have left it.
+    #[error(
+        "in offline mode spans go to this machine or to a private address, and {host} is neither by its name: leave \
+         OTEL_EXPORTER_OTLP_ENDPOINT (telemetry.endpoint) out, or name an address such as 127.0.0.1 or 10.0.0.5"
+    )]
+    TelemetryOffline {
+        /// Where they would have gone.
+        host: String,
+    },
     /// The request may not go there.
     #[error("a {privacy} request may not go to {provider}")]
     Private {
@@ -163,6 +173,20 @@ impl Egress {
         Ok(ProvidersReached(()))
     }
 
+    /// The permit to send spans to `host`, which is a name or an address. They say who answered and when, and nothing of
+    /// what was asked; offline they go no farther than to this machine and to private addresses.
+    ///
+    /// # Errors
+    /// [`Error::TelemetryOffline`].
+    pub fn telemetry(self, host: &str) -> Result<Telemetry, Error> {
+        if self.offline && !is_near(host) {
+            return Err(Error::TelemetryOffline {
+                host: host.to_owned(),
+            });
+        }
+        Ok(Telemetry(()))
+    }
+
     /// The permit to send one request of class `privacy`, once, to `provider`. Every attempt asks anew.
     ///
     /// # Errors
@@ -192,6 +216,18 @@ impl Egress {
     }
 }
 
+/// Whether a host is this machine or has a private address, as far as can be known without asking anybody.
+fn is_near(host: &str) -> bool {
+    let number = host.trim_start_matches('[').trim_end_matches(']');
+    match number.parse() {
+        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        Ok(IpAddr::V6(v6)) => {
+            v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
 /// What a request leaves this machine for: what the log says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Purpose {
@@ -206,6 +242,10 @@ pub struct Purpose {
 /// The permit to have a client that reaches providers. Only [`Egress`] makes one.
 #[derive(Clone, Debug)]
 pub struct ProvidersReached(());
+
+/// The permit to send spans. Only [`Egress`] makes one.
+#[derive(Clone, Debug)]
+pub struct Telemetry(());
 
 /// The permit to fetch model files from where the catalogue says. Only [`Egress`] makes one.
 #[derive(Clone, Debug)]
@@ -254,6 +294,33 @@ mod tests {
         assert!(Egress::new(false).model_fetch().is_ok());
         let refused = offline.provider(Privacy::Any, "openai", Keeping::Ours, Purpose::default());
         assert_eq!(refused, Err(Error::ProviderOffline));
+    }
+
+    #[test]
+    fn offline_spans_go_no_farther_than_to_private_addresses() {
+        for near in [
+            "127.0.0.1",
+            "localhost",
+            "[::1]",
+            "10.1.2.3",
+            "192.168.0.9",
+            "fd00::1",
+        ] {
+            assert!(Egress::new(true).telemetry(near).is_ok(), "{near}");
+        }
+        for far in [
+            "collector.example",
+            "8.8.8.8",
+            "172.32.0.1",
+            "[2001:db8::1]",
+        ] {
+            let error = Egress::new(true).telemetry(far).unwrap_err();
+            assert!(
+                error.to_string().contains(far.trim_matches(['[', ']'])),
+                "{error}"
+            );
+            assert!(Egress::new(false).telemetry(far).is_ok());
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! F0: logs and the names of metrics. A prompt is never logged.
 
+mod collector;
+pub mod spans;
+
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
@@ -19,7 +22,7 @@ pub enum LogFormat {
 
 /// The series of `/metrics`.
 pub mod names {
-    /// A series of every model in memory.
+    /// A series that is written as things stand: of every model in memory, or of every provider.
     #[derive(Clone, Copy, Debug)]
     pub struct EngineFigure {
         /// The series.
@@ -58,6 +61,8 @@ pub mod names {
         FAILED: "counter", "ingle_requests_failed_total", "Requests that failed.";
         PREEMPTIONS: "counter", "ingle_preemptions_total",
             "Times a request gave its cache blocks back to be computed again.";
+        BREAKER: "gauge", "ingle_provider_breaker_state",
+            "Breaker before a provider, or before one of its models: 0 closed, 1 trying, 2 open.";
     }
 
     /// Memory a model holds. Units: bytes.
@@ -84,6 +89,8 @@ pub mod names {
     pub const ESCALATIONS: &str = "ingle_escalations_total";
     /// How good answers were, as somebody reported it, by model.
     pub const QUALITY: &str = "ingle_quality_scores";
+    /// Times the configuration was read again, by what came of it.
+    pub const RELOADS: &str = "ingle_config_reloads_total";
     /// What first contents took, of what was predicted.
     pub const PREDICTION_RATIO: &str = "ingle_prediction_ratio";
     /// Requests answered, by route and status.
@@ -166,5 +173,44 @@ pub fn record_metrics() -> Result<PrometheusHandle, BuildError> {
         names::HTTP_REQUESTS,
         "Requests answered, by route and status."
     );
+    describe_routing();
     Ok(HANDLE.get_or_init(|| handle).clone())
+}
+
+/// What the series of the router are.
+fn describe_routing() {
+    metrics::describe_counter!(names::SELECTED, "Answers, by who gave them.");
+    metrics::describe_counter!(
+        names::ROUTED,
+        "Requests that are over, by why who answered was asked, and by outcome."
+    );
+    metrics::describe_counter!(names::COST, "What was spent, by team, in micro-dollars.");
+    metrics::describe_gauge!(
+        names::LOCAL_SHARE,
+        "Of all answers, the share of this machine."
+    );
+    metrics::describe_histogram!(
+        names::ROUTED_FIRST,
+        "Time from a request to its first content, by who answered."
+    );
+    metrics::describe_histogram!(
+        names::ROUTED_WHOLE,
+        "Time from a request to its end, by who answered."
+    );
+    metrics::describe_counter!(
+        names::ESCALATIONS,
+        "Answers of providers where this machine was asked or would have been, by why."
+    );
+    metrics::describe_counter!(
+        names::RELOADS,
+        "Times the configuration was read again, by what came of it."
+    );
+    metrics::describe_histogram!(
+        names::QUALITY,
+        "How good answers were, as somebody reported it, by model."
+    );
+    metrics::describe_histogram!(
+        names::PREDICTION_RATIO,
+        "Time to the first content over what was predicted, by model of this machine."
+    );
 }

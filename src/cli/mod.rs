@@ -21,6 +21,7 @@ mod models;
 mod node;
 mod perplexity;
 mod quantize;
+mod reload;
 mod remote;
 mod router;
 mod run;

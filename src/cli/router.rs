@@ -8,6 +8,7 @@ use anyhow::Context;
 use super::app;
 use crate::backend::local::LocalBackend;
 use crate::backend::provider::{Provider, ProviderHttp, ProviderOptions};
+use crate::catalog::{ProxyOptions, client_builder, no_client};
 use crate::config::Config;
 use crate::config::document::Problem;
 use crate::egress::{Egress, EgressLog, LOG_NAME, Records};
@@ -19,6 +20,7 @@ use crate::router::prices::Prices;
 use crate::router::quality::Quality;
 use crate::router::teams::Teams;
 use crate::router::{Router, RouterOptions};
+use crate::telemetry::spans::Spans;
 
 /// How often the folder of teams is looked at.
 const TEAMS_EVERY: Duration = Duration::from_secs(2);
@@ -50,11 +52,31 @@ pub(super) fn router(config: &Config, keys: &Keys, local: LocalBackend) -> anyho
         money,
         egress: Egress::new(config.offline),
         offline: config.offline,
+        spans: spans(config)?,
     });
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(router.clone().keep_up(config.budgets.keep));
     }
     Ok(router)
+}
+
+/// Where requests are told as spans, if anybody wants to know.
+fn spans(config: &Config) -> anyhow::Result<Spans> {
+    let settings = &config.telemetry;
+    let Some(endpoint) = &settings.endpoint else {
+        return Ok(Spans::default());
+    };
+    let url = reqwest::Url::parse(endpoint)?;
+    let permit = Egress::new(config.offline).telemetry(url.host_str().unwrap_or_default())?;
+    let mut http = app::http_options(config);
+    if config.offline {
+        // What goes no farther takes no way round either.
+        http.proxies = ProxyOptions::default();
+    }
+    let client = client_builder(&http)?.build();
+    let client = client.map_err(|error| no_client(&http, &error))?;
+    tracing::info!(endpoint, "requests are told as spans");
+    Ok(Spans::start(settings, client, &permit)?)
 }
 
 /// What the configuration limits, and what keys do.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::app::App;
 use super::gpu::Choice;
+use super::reload::Live;
 use crate::config::Config;
 use crate::http::{ApiKeys, Limits, Readiness, Server, ServerOptions};
 use crate::keys::Keys;
@@ -70,7 +71,9 @@ pub(super) async fn bind(
     let pool = app.backend.pool().clone();
     let named = Keys::open(&config.home)?;
     let router = super::router::router(config, &named, app.backend)?;
-    let (money, settings) = (router.money().clone(), config.clone());
+    let live = Live::new(config.clone(), named.clone(), router.clone());
+    // Whoever changes the file need not start anew.
+    tokio::spawn(live.clone().keep_fresh());
     let server = Server::bind(ServerOptions {
         listen: config.listen,
         keys,
@@ -82,9 +85,7 @@ pub(super) async fn bind(
     })
     .await
     .with_context(|| format!("{} cannot be listened on", config.listen))?;
-    let server = server.with_keys(named, move |keys| {
-        money.set_limits(super::router::limits(&settings, keys));
-    });
+    let server = server.with_keys(named, move |_| live.set_limits());
     Ok((server, pool))
 }
 

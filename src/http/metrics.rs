@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::AppState;
 use crate::engine::EngineSnapshot;
 use crate::pool::{Bytes, ModelStatus};
+use crate::router::KnownBreaker;
 use crate::telemetry::names::{self, EngineFigure};
 
 /// Prometheus' text format.
@@ -16,6 +17,7 @@ pub(super) async fn render(State(state): State<AppState>) -> Response {
     let models = state.backend.pool().status().await;
     let mut text = state.recorded.render();
     write_models(&mut text, &models);
+    write_breakers(&mut text, &state.router.breakers());
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
@@ -93,6 +95,20 @@ fn write_models(text: &mut String, models: &[ModelStatus]) {
                 let _ = writeln!(text, "{name}{{{labels}}} {n_bytes}");
             }
         }
+    }
+}
+
+fn write_breakers(text: &mut String, breakers: &[KnownBreaker]) {
+    if breakers.is_empty() {
+        return;
+    }
+    let EngineFigure { name, kind, help } = names::BREAKER;
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for breaker in breakers {
+        let (provider, level) = (escaped(&breaker.provider), breaker.level());
+        let model = breaker.model.as_deref().map(escaped);
+        let model = model.map_or_else(String::new, |model| format!(",model=\"{model}\""));
+        let _ = writeln!(text, "{name}{{provider=\"{provider}\"{model}}} {level}");
     }
 }
 

@@ -208,7 +208,7 @@ impl Server {
         let Self { listener, state } = self;
         let draining = state.draining.clone();
         let (limits, mcp) = (state.limits, state.mcp.clone());
-        let money = state.router.money().clone();
+        let (money, spans) = (state.router.money().clone(), state.router.spans().clone());
         let upkeep = tokio::spawn(upkeep(state.recorded.clone()));
         let watch = tokio::spawn(watch(state.named.clone()));
         let cut_off =
@@ -216,8 +216,9 @@ impl Server {
         upkeep.abort();
         watch.abort();
         mcp.end();
-        // What was spent last is written down, whoever runs the server.
+        // What was spent last is written down, and told, whoever runs the server.
         money.close().await;
+        spans.close().await;
         cut_off
     }
 }

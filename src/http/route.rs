@@ -14,6 +14,7 @@ use crate::backend::provider::HOPS;
 use crate::caller::Caller;
 use crate::router::decision::Decision;
 use crate::router::{Answer, Embedded, Meta};
+use crate::telemetry::spans::Parent;
 
 /// On every answer: who gives it, and by what it is asked about.
 const ROUTE: HeaderName = HeaderName::from_static("x-ingle-route");
@@ -29,10 +30,11 @@ pub(super) fn meta(
     caller: Caller,
     is_streamed: bool,
 ) -> Result<Meta, ApiError> {
-    let n_hops = headers
-        .get(HOPS)
-        .and_then(|n| n.to_str().ok()?.parse().ok());
+    let text = |name: &str| headers.get(name).and_then(|text| text.to_str().ok());
+    let n_hops = text(HOPS.as_str()).and_then(|n| n.parse().ok());
+    let parent = text("traceparent");
     Ok(Meta {
+        parent: parent.and_then(|parent| Parent::read(parent, text("tracestate"))),
         wishes: routing::parse_wishes(body, headers)?,
         is_streamed,
         n_hops: n_hops.unwrap_or(0),

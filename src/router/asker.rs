@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 
 use super::attempt::{Attempt, Bounds};
 use super::chase::{Asked, Begun, Candidates, Lost, chase};
-use super::core::Core;
+use super::core::{Core, Rules};
 use super::decision::{End, Record};
 use super::money::Account;
 use super::names::Target;
@@ -22,6 +22,7 @@ use crate::chat::{ChatRequest, Usage};
 use crate::egress::{Privacy, ProviderPermit, Purpose};
 use crate::engine::Place;
 use crate::engine::predict::{Deadlines, Shown, Verdict, judge};
+use crate::telemetry::spans::Parent;
 
 /// How often a provider is asked again, once everybody else was asked too.
 const RETRIES: u32 = 2;
@@ -33,6 +34,8 @@ const HEDGE_LEAST: Duration = Duration::from_millis(200);
 /// One request and those who may answer it.
 pub(super) struct Asker {
     pub(super) core: Arc<Core>,
+    /// Those it came under.
+    pub(super) rules: Arc<Rules>,
     pub(super) request: Arc<ChatRequest>,
     pub(super) question: Question,
     pub(super) privacy: Privacy,
@@ -57,7 +60,7 @@ impl Asker {
 
     /// How long an answer that has begun may fall silent.
     pub(super) fn idle_time(&self, target: &Target) -> Option<Duration> {
-        let provider = self.core.settings.providers.get(&target.provider)?;
+        let provider = self.rules.settings.providers.get(&target.provider)?;
         Some(provider.timeouts.idle)
     }
 
@@ -84,7 +87,7 @@ impl Asker {
                 let elapsed = self.record.began().elapsed();
                 let deadline = self.first_within.map(|time| time.saturating_sub(elapsed));
                 return Lane {
-                    patience: self.core.settings.local_timeout,
+                    patience: self.rules.settings.local_timeout,
                     // Also where nothing could be foreseen.
                     hedge_after: deadline.zip(next).map(|(deadline, next)| {
                         let takes = self.core.latency(next).ttft_p50.unwrap_or_default();
@@ -93,7 +96,7 @@ impl Asker {
                     n_retries: RETRIES_HERE,
                 };
             }
-            let provider = self.core.settings.providers.get(&target.provider);
+            let provider = self.rules.settings.providers.get(&target.provider);
             Lane {
                 patience: provider.map(|provider| provider.timeouts.first_content),
                 hedge_after: self
@@ -131,8 +134,9 @@ impl Asker {
         let bounds = Bounds {
             account: &self.account,
             prompt: self.question.prompt,
-            max_tokens: max_tokens.unwrap_or(self.core.settings.max_tokens),
+            max_tokens: max_tokens.unwrap_or(self.rules.settings.max_tokens),
             price: candidate.price,
+            predicted: candidate.predicted_ttft,
         };
         let asked = (&candidate.target, why.name());
         Attempt::hold(&self.core, &self.record, asked, bounds).await
@@ -146,8 +150,7 @@ impl Asker {
         let mut attempt = self.hold(candidate, why).await?;
         match self.open(candidate, why, &mut attempt).await {
             Ok(begun) => {
-                attempt.answers();
-                attempt.said(&begun.first);
+                attempt.answers(Some(&begun.first));
                 Ok((begun, attempt))
             }
             Err(error) => {
@@ -208,7 +211,7 @@ impl Asker {
         request: &ChatRequest,
         attempt: &mut Attempt,
     ) -> Result<ChatStream, BackendError> {
-        let (provider, permit, call) = self.way_out(candidate, why)?;
+        let (provider, permit, call) = self.way_out(candidate, why, attempt.parent())?;
         attempt.drops(provider.dropped(request));
         attempt.sent();
         let model = &candidate.target.model;
@@ -225,11 +228,12 @@ impl Asker {
         &self,
         candidate: &Candidate,
         why: Why,
+        parent: Option<Parent>,
     ) -> Result<(&Provider, ProviderPermit, CallOptions), BackendError> {
         let target = &candidate.target;
         let core = &self.core;
         let reached = core.providers.get(&target.provider);
-        let settings = core.settings.providers.get(&target.provider);
+        let settings = self.rules.settings.providers.get(&target.provider);
         let (Some(provider), Some(settings)) = (reached, settings) else {
             let message = format!("there is no provider {}", target.provider);
             return Err(BackendError::new(BackendErrorKind::UnknownModel, message));
@@ -249,6 +253,7 @@ impl Asker {
             preferences: candidate.openrouter.clone().unwrap_or_default(),
             fallback_models: Vec::new(),
             n_hops: self.n_hops,
+            parent,
         };
         Ok((provider, permit, call))
     }
@@ -261,7 +266,7 @@ impl Asker {
         question.max_tokens = rest.max_new_tokens;
         let plan = self
             .core
-            .plan(&question, Some(&rest), &self.account, true)
+            .plan(&self.rules, &question, Some(&rest), &self.account, true)
             .await;
         if !plan.fallback {
             return None;
@@ -271,6 +276,7 @@ impl Asker {
         candidates.sort_by_key(|candidate| !candidate.target.is_local());
         let asker = Self {
             core: Arc::clone(&self.core),
+            rules: Arc::clone(&self.rules),
             request: Arc::new(rest),
             question,
             privacy: self.privacy,

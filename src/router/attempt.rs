@@ -13,6 +13,7 @@ use crate::backend::provider::AnswerFacts;
 use crate::backend::{BackendError, BackendErrorKind, ProviderFault};
 use crate::chat::{BYTES_PER_TOKEN, ChatDelta, PromptSize, Usage};
 use crate::money::MicroUsd;
+use crate::telemetry::spans::Parent;
 
 /// How far an attempt came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub(super) struct Attempt {
     target: Target,
     why: &'static str,
     price: Option<Price>,
+    predicted: Option<Duration>,
     hold: Option<Hold>,
     about: Option<Arc<AnswerFacts>>,
     dropped: Vec<&'static str>,
@@ -84,6 +86,7 @@ impl Attempt {
             target: target.clone(),
             why,
             price,
+            predicted: bounds.predicted,
             hold: Some(hold),
             about: None,
             dropped: Vec::new(),
@@ -111,7 +114,15 @@ impl Attempt {
         if !self.target.is_local() {
             let (provider, model) = (&self.target.provider, &self.target.model);
             self.core.health().sent(provider, model, Instant::now());
+            if let Some(provider) = self.core.providers.get(provider) {
+                self.record.trace().sent_to(self.number, &provider.host());
+            }
         }
+    }
+
+    /// Under which span who is asked shall put its own.
+    pub(super) fn parent(&self) -> Option<Parent> {
+        self.record.trace().parent_for(self.number)
     }
 
     /// Fields of the request that are not said to this provider, because it has no words for them.
@@ -130,12 +141,23 @@ impl Attempt {
         self.about = Some(facts);
     }
 
-    /// The first content is here.
-    pub(super) fn answers(&mut self) {
+    /// The first content is here, or the end of an answer that has none; vectors come all at once.
+    pub(super) fn answers(&mut self, first: Option<&ChatDelta>) {
         let now = Instant::now();
         self.phase = Phase::Answering;
         self.first = Some(now);
-        self.record.began_to_answer(self.number);
+        let is_empty = first.is_none_or(|first| matches!(first, ChatDelta::Finished { .. }));
+        let predicted = self
+            .predicted
+            .filter(|_| self.target.is_local() && !is_empty);
+        let ratio = predicted.map(|predicted| {
+            let (measures, model) = (&self.core.measures, &self.target.model);
+            measures.came(model, predicted, now - self.began)
+        });
+        self.record.began_to_answer(self.number, ratio);
+        if let Some(first) = first {
+            self.said(first);
+        }
         self.tell_upstream();
         if !self.target.is_local() {
             let (provider, model) = (&self.target.provider, &self.target.model);
@@ -224,6 +246,7 @@ impl Attempt {
         let Some(hold) = self.hold.take() else {
             return MicroUsd::ZERO;
         };
+        self.record.trace().used(self.number, usage);
         let of_tokens = usage
             .cost
             .or_else(|| self.price.map(|price| price.cost(usage)));
@@ -300,6 +323,8 @@ pub(super) struct Bounds<'a> {
     pub(super) max_tokens: u32,
     /// What it costs.
     pub(super) price: Option<Price>,
+    /// When its first content is expected.
+    pub(super) predicted: Option<Duration>,
 }
 
 /// Whether a provider that fails so bills nothing.

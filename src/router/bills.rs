@@ -107,9 +107,10 @@ impl Core {
         (request, attempt): (&str, u32),
         generation: &str,
     ) -> Bill {
+        let rules = self.rules();
         let (Some(reached), Some(settings)) = (
             self.providers.get(provider),
-            self.settings.providers.get(provider),
+            rules.settings.providers.get(provider),
         ) else {
             return Bill::Done;
         };

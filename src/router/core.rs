@@ -1,14 +1,14 @@
 //! What all requests share: who can be asked, what is known of them, and what was decided.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::continuation::continues_a_prefix;
 use super::decision::{Decisions, Record};
 use super::health::{BreakerState, Health, Latency};
 use super::locals::Locals;
-use super::measure::Measures;
+use super::measure::{KnownBreaker, Measures};
 use super::money::{Account, Moment, Money};
 use super::names::{Names, Target};
 use super::policy::{self, Breaker, Facts, LocalModel, Plan, Question, Snapshot};
@@ -25,12 +25,18 @@ use crate::money::MicroUsd;
 
 /// Hedges that may be saved up.
 const HEDGES_MOST: f64 = 10.0;
-/// Everything the router knows and has.
-pub(super) struct Core {
-    pub(super) local: LocalBackend,
+/// What may change while the router is at work; a request keeps those it came under.
+pub(super) struct Rules {
     pub(super) settings: RouterSettings,
     pub(super) names: Names,
     pub(super) quality: Quality,
+}
+
+/// Everything the router knows and has.
+pub(super) struct Core {
+    pub(super) local: LocalBackend,
+    /// Those of requests that come from now on.
+    pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) prices: Prices,
     pub(super) money: Money,
     pub(super) egress: Egress,
@@ -46,6 +52,18 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// The rules for a request that comes now.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        let rules = self.rules.read();
+        Arc::clone(&rules.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Other rules for all requests that come from now on.
+    pub(super) fn set_rules(&self, rules: Rules) {
+        let mut held = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(rules);
+    }
+
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,9 +73,9 @@ impl Core {
     }
 
     /// A request came: its share of a hedge is saved.
-    pub(super) fn save_hedge(&self) {
+    pub(super) fn save_hedge(&self, rules: &Rules) {
         let mut saved = self.hedges();
-        *saved = (*saved + self.settings.hedge_budget).min(HEDGES_MOST);
+        *saved = (*saved + rules.settings.hedge_budget).min(HEDGES_MOST);
     }
 
     /// Takes one from the hedge budget, if there is one.
@@ -75,6 +93,17 @@ impl Core {
         self.health().latency(&target.provider, &target.model)
     }
 
+    /// The breakers of all providers there are, as they stand now.
+    pub(super) fn breakers(&self) -> Vec<KnownBreaker> {
+        let untried = self.providers.keys();
+        let untried = untried.map(|name| ((name.clone(), None), BreakerState::Closed));
+        let mut all: BTreeMap<_, _> = untried.collect();
+        all.extend(self.health().breakers(Instant::now()));
+        let all = all.into_iter();
+        all.map(|((provider, model), state)| KnownBreaker::new(provider, model, state))
+            .collect()
+    }
+
     /// A target was silent for all the time it had.
     pub(super) fn stalled(&self, target: &Target) {
         if !target.is_local() {
@@ -84,20 +113,22 @@ impl Core {
         }
     }
 
-    /// Decides who may answer `question`. Of a `request` it is foreseen when models of this machine would answer it.
+    /// Decides who may answer `question` under `rules`. Of a `request` it is foreseen when models of this machine would
+    /// answer it.
     pub(super) async fn plan(
         &self,
+        rules: &Rules,
         question: &Question,
         request: Option<&ChatRequest>,
         account: &Account,
         is_streamed: bool,
     ) -> Plan {
-        let deadlines = self.local_deadlines(question, is_streamed);
+        let deadlines = local_deadlines(&rules.settings, question, is_streamed);
         let (locals, is_fresh) = self
             .locals
             .for_request(&self.local, request, &deadlines)
             .await;
-        let plan = self.plan_with(question, account, &locals);
+        let plan = self.plan_with(rules, question, account, &locals);
         if plan.unknown.is_none() || is_fresh {
             return plan;
         }
@@ -107,16 +138,22 @@ impl Core {
             .locals
             .for_request(&self.local, request, &deadlines)
             .await;
-        self.plan_with(question, account, &locals)
+        self.plan_with(rules, question, account, &locals)
     }
 
-    fn plan_with(&self, question: &Question, account: &Account, locals: &[LocalModel]) -> Plan {
+    fn plan_with(
+        &self,
+        rules: &Rules,
+        question: &Question,
+        account: &Account,
+        locals: &[LocalModel],
+    ) -> Plan {
         let facts = |target: &Target| self.facts(target);
         let remaining = self.money.remaining(account, Moment::now());
         let snapshot = Snapshot {
-            settings: &self.settings,
-            names: &self.names,
-            quality: &self.quality,
+            settings: &rules.settings,
+            names: &rules.names,
+            quality: &rules.quality,
             locals,
             facts: &facts,
             budget_left: remaining.money.map(|left| MicroUsd(left.remaining())),
@@ -134,6 +171,7 @@ impl Core {
                 images: Some(false),
                 json: Some(false),
                 prefix: Some(true),
+                calibration: self.measures.calibration(&target.model),
                 vectors: Some(true),
                 ..Facts::default()
             };
@@ -169,23 +207,6 @@ impl Core {
         }
     }
 
-    /// What a model of this machine must keep: the deadline, and of its first content what is configured for it.
-    fn local_deadlines(&self, question: &Question, is_streamed: bool) -> Deadlines {
-        let deadline = question.deadline_under(&self.settings);
-        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-        let first = deadline.filter(|_| is_streamed);
-        Deadlines {
-            ttft: seconds(first.into_iter().chain(self.settings.local_timeout).min()),
-            total: seconds(deadline.filter(|_| !is_streamed)),
-            elsewhere: (0.0, 0.0),
-            shown: if is_streamed {
-                Shown::AsItComes
-            } else {
-                Shown::Whole
-            },
-        }
-    }
-
     /// A request is over: it is measured and logged.
     pub(super) fn ended(&self, record: &Record) {
         let decision = record.now();
@@ -197,5 +218,22 @@ impl Core {
             Ok(decision) => tracing::info!(target: "ingle::decision", decision, "decided"),
             Err(error) => tracing::warn!(%error, "a decision could not be written"),
         }
+    }
+}
+
+/// What a model of this machine must keep: the deadline, and of its first content what is configured for it.
+fn local_deadlines(settings: &RouterSettings, question: &Question, is_streamed: bool) -> Deadlines {
+    let deadline = question.deadline_under(settings);
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    let first = deadline.filter(|_| is_streamed);
+    Deadlines {
+        ttft: seconds(first.into_iter().chain(settings.local_timeout).min()),
+        total: seconds(deadline.filter(|_| !is_streamed)),
+        elsewhere: (0.0, 0.0),
+        shown: if is_streamed {
+            Shown::AsItComes
+        } else {
+            Shown::Whole
+        },
     }
 }

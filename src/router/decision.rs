@@ -7,10 +7,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::trace::{Operation, Trace};
 use crate::backend::{BackendError, BackendErrorKind};
 use crate::chat::{FinishReason, Usage};
 use crate::money::MicroUsd;
 use crate::router::policy::Plan;
+use crate::telemetry::spans::{Parent, Spans};
 
 /// Decisions that can be asked about afterwards.
 const N_KEPT: usize = 2048;
@@ -37,6 +39,8 @@ pub struct Decision {
     pub plan: Arc<Plan>,
     /// Who was asked, in order.
     pub attempts: Vec<Attempt>,
+    /// Why somebody else answers what this machine might have: it is foreseen to be late, or why it was left.
+    pub escalated: Option<&'static str>,
     /// Who answered, the last that did.
     pub served_by: Option<String>,
     /// How it ended; absent while it is under way.
@@ -65,6 +69,8 @@ pub struct Attempt {
     pub asked_ms: u64,
     /// When its first content came.
     pub first_content_ms: Option<u64>,
+    /// The time from being asked to that, over what was predicted; of models of this machine.
+    pub prediction_ratio: Option<f64>,
     /// When it was over.
     pub ended_ms: Option<u64>,
     /// How it ended: `answered`, `failed`, `dropped` for another that was faster, `cancelled` with the request.
@@ -148,6 +154,7 @@ pub(super) struct Record {
     id: Arc<str>,
     began: Instant,
     decision: Arc<Mutex<Decision>>,
+    trace: Trace,
 }
 
 /// What is known of a request before anybody is asked.
@@ -175,6 +182,7 @@ impl Record {
                 key: asking.key,
                 task: asking.task,
                 privacy: asking.privacy,
+                escalated: plan.escalation,
                 plan,
                 attempts: Vec::new(),
                 served_by: None,
@@ -185,7 +193,18 @@ impl Record {
                 usage: Usage::default(),
                 cost_micro_usd: 0,
             })),
+            trace: Trace::default(),
         }
+    }
+
+    /// From now on spans say the same.
+    pub(super) fn traced(self, spans: &Spans, parent: Option<Parent>, what: Operation) -> Self {
+        let trace = Trace::begin(spans, parent, (&lock(&self.decision), what));
+        Self { trace, ..self }
+    }
+
+    pub(super) fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
@@ -209,11 +228,13 @@ impl Record {
     pub(super) fn asked(&self, target: &str, why: &'static str) -> usize {
         let asked_ms = self.ms();
         let mut decision = lock(&self.decision);
+        self.trace.asked(target, why);
         decision.attempts.push(Attempt {
             target: target.to_owned(),
             why,
             asked_ms,
             first_content_ms: None,
+            prediction_ratio: None,
             ended_ms: None,
             outcome: None,
             fault: None,
@@ -226,10 +247,14 @@ impl Record {
         decision.attempts.len() - 1
     }
 
-    /// Its first content is here.
-    pub(super) fn began_to_answer(&self, attempt: usize) {
+    /// Its first content is here, after so many times what was predicted.
+    pub(super) fn began_to_answer(&self, attempt: usize, ratio: Option<f64>) {
         let ms = self.ms();
-        self.change(attempt, |one| one.first_content_ms = Some(ms));
+        self.trace.began_to_answer(attempt);
+        self.change(attempt, |one| {
+            one.first_content_ms = Some(ms);
+            one.prediction_ratio = ratio;
+        });
     }
 
     /// It is over.
@@ -245,6 +270,7 @@ impl Record {
             one.outcome = Some(outcome);
             one.fault = error.map(fault);
             one.error = error.map(ToString::to_string);
+            self.trace.attempt_ended(attempt, one);
         });
     }
 
@@ -286,6 +312,7 @@ impl Record {
         let mut decision = lock(&self.decision);
         decision.total_ms = Some(ms);
         decision.usage = usage;
+        decision.escalated = escalated(&decision);
         decision.outcome = Some(match end {
             End::Finished(FinishReason::Stop) => "stop",
             End::Finished(FinishReason::Length) => "length",
@@ -294,9 +321,12 @@ impl Record {
             End::Failed(_) => "failed",
             End::Cancelled => "cancelled",
         });
+        let mut in_which_way = None;
         if let End::Failed(error) = end {
             decision.error = Some(error.to_string());
+            in_which_way = Some(fault(error));
         }
+        self.trace.finished(&decision, in_which_way);
     }
 
     fn change(&self, attempt: usize, change: impl FnOnce(&mut Attempt)) {
@@ -304,6 +334,16 @@ impl Record {
             change(one);
         }
     }
+}
+
+/// Why somebody else answered what this machine might have.
+fn escalated(decision: &Decision) -> Option<&'static str> {
+    let is_here = |target: &str| target.starts_with("local:");
+    let by = decision.served_by.as_deref().filter(|by| !is_here(by))?;
+    let attempts = decision.attempts.iter();
+    let after_us = attempts.skip_while(|one| !is_here(&one.target));
+    let answered = after_us.filter(|one| one.target == by).last();
+    answered.map(|one| one.why).or(decision.escalated)
 }
 
 /// How a request ends.
@@ -345,7 +385,7 @@ mod tests {
         let error = BackendError::new(BackendErrorKind::Timeout, "too slow");
         record.attempt_ended(first, "failed", Some(&error));
         let second = record.asked("openai:gpt-4", "failed");
-        record.began_to_answer(second);
+        record.began_to_answer(second, None);
         record.committed("openai:gpt-4");
         record.cost(second, MicroUsd(7), true);
         record.cost(first, MicroUsd(2), false);
@@ -358,6 +398,35 @@ mod tests {
         assert_eq!(told["attempts"][0]["fault"], "timeout");
         assert_eq!(told["attempts"][0]["error"], "too slow");
         assert_eq!(told["attempts"][1]["is_cost_confirmed"], true);
+        assert_eq!(told["escalated"], "failed");
+    }
+
+    #[test]
+    fn an_escalation_is_an_answer_of_somebody_else_where_this_machine_was_asked_or_would_have_been()
+    {
+        let over = |foreseen, targets: &[&str], by: Option<&str>| {
+            let plan = Plan {
+                escalation: foreseen,
+                ..Plan::default()
+            };
+            let record = Record::new(Asking::default(), Arc::new(plan));
+            for target in targets {
+                record.asked(target, "late");
+            }
+            if let Some(by) = by {
+                record.committed(by);
+            }
+            record.finished(&End::Finished(FinishReason::Stop), Usage::default());
+            record.now().escalated
+        };
+        let (here, there) = ("local:m", "openai:m");
+        let foreseen = Some("foreseen_miss");
+        assert_eq!(over(foreseen, &[there], Some(there)), foreseen);
+        assert_eq!(over(None, &[there], Some(there)), None);
+        assert_eq!(over(None, &[here, there], Some(there)), Some("late"));
+        // What was foreseen did not come to pass.
+        assert_eq!(over(foreseen, &[there, here], Some(here)), None);
+        assert_eq!(over(foreseen, &[there], None), None);
     }
 
     #[test]

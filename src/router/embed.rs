@@ -34,7 +34,8 @@ impl Router {
     /// Nobody may make them, or nobody could.
     pub async fn embed(&self, request: EmbedRequest, meta: Meta) -> Result<Embedded, BackendError> {
         not_in_circles(&meta)?;
-        let is_auto = self.core.names.read(&request.model) == Name::Auto;
+        let rules = self.core.rules();
+        let is_auto = rules.names.read(&request.model) == Name::Auto;
         if is_auto || request.model.contains('*') {
             let message = format!(
                 "model is {:?}: vectors of several models cannot be compared, so name one",
@@ -45,7 +46,7 @@ impl Router {
         }
         let asked = self.question_of_vectors(&request, &meta)?;
         let named = ChatRequest::new(&*request.model, Vec::new());
-        let (plan, mut asker) = self.decide(asked, named, &meta).await;
+        let (plan, mut asker) = self.decide(rules, asked, named, &meta).await;
         if asker.candidates.is_empty() {
             let error = no_vectors(&self.core, &plan, request).await;
             asker.ended(&End::Failed(error.clone()), Usage::default());
@@ -156,7 +157,7 @@ impl Wanting {
             };
             return self.asker.core.local.embed(request, None).await;
         }
-        let (provider, permit, call) = self.asker.way_out(candidate, why)?;
+        let (provider, permit, call) = self.asker.way_out(candidate, why, attempt.parent())?;
         attempt.sent();
         provider
             .embed(&target.model, &self.request, permit, &call)
@@ -185,7 +186,7 @@ impl Candidates for Wanting {
             let mut attempt = self.asker.hold(candidate, why).await?;
             match self.make(candidate, why, &mut attempt).await {
                 Ok(made) => {
-                    attempt.answers();
+                    attempt.answers(None);
                     Ok((made, attempt))
                 }
                 Err(error) => {

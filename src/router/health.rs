@@ -4,8 +4,7 @@
 //! each other. At [`FAILURES_TO_OPEN`], or at once where asking again cannot help, it opens for a while that doubles
 //! each time; then one request may try. A success closes it.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::backend::ProviderFault;
@@ -280,22 +279,15 @@ impl Health {
         }
     }
 
-    /// Every breaker that is not closed: the provider, the model where it is only that one's, and its state.
-    pub fn open(&self, now: Instant) -> Vec<(String, Option<String>, BreakerState)> {
-        let providers = self
-            .providers
-            .iter()
-            .map(|(name, breaker)| (name.clone(), None, breaker.state(now)));
+    /// Every breaker that was ever needed: the provider, the model where it is only that one's, and its state.
+    pub fn breakers(&self, now: Instant) -> BTreeMap<(String, Option<String>), BreakerState> {
+        let providers = self.providers.iter();
+        let providers = providers.map(|(name, breaker)| ((name.clone(), None), breaker.state(now)));
         let models = self.models.iter().map(|((provider, name), model)| {
             let state = model.breaker.state(now);
-            (provider.clone(), Some(name.clone()), state)
+            ((provider.clone(), Some(name.clone())), state)
         });
-        let all = providers.chain(models);
-        let mut open: Vec<_> = all
-            .filter(|(_, _, state)| *state != BreakerState::Closed)
-            .collect();
-        open.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-        open
+        providers.chain(models).collect()
     }
 
     fn model(&mut self, provider: &str, model: &str, now: Instant) -> &mut Model {
@@ -378,8 +370,11 @@ mod tests {
             health.failed("p", "m", fault, now);
             assert!(is_open(&health, "p", "other", now), "{fault:?}");
             assert!(!is_open(&health, "q", "m", now));
-            let open = health.open(now);
-            assert_eq!((open.len(), &*open[0].0, &open[0].1), (1, "p", &None));
+            let breakers = health.breakers(now);
+            assert!(matches!(
+                breakers[&("p".to_owned(), None)],
+                BreakerState::Open { .. }
+            ));
         }
         let mut health = Health::default();
         for _ in 0..3 {

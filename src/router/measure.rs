@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::decision::Decision;
+use super::calibration::{Calibration, Calibrations};
+use super::decision::{Decision, millis};
+use super::health::BreakerState;
 use crate::telemetry::names;
 
 /// Names of models and teams that are told apart; strangers may make up any number.
@@ -33,9 +36,11 @@ struct Totals {
     scores: BTreeMap<String, (f64, u64)>,
     n_local: u64,
     n_cloud: u64,
-    n_escalated: u64,
+    /// Answers of providers where this machine was asked or would have been, by why.
+    escalations: BTreeMap<String, u64>,
     /// By outcome.
     outcomes: BTreeMap<String, u64>,
+    calibrations: Calibrations,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +60,52 @@ pub struct Measured {
     response_times: Vec<ResponseTimes>,
     quality_scores: BTreeMap<String, f64>,
     escalations: u64,
+    escalations_by_reason: BTreeMap<String, u64>,
     outcomes: BTreeMap<String, u64>,
+    /// By model of this machine.
+    prediction_ratio: BTreeMap<String, Calibration>,
+    breakers: Vec<KnownBreaker>,
+}
+
+/// A breaker, as it stands now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KnownBreaker {
+    /// Before whom it stands.
+    pub provider: String,
+    /// Before which model; absent: before all of them.
+    pub model: Option<String>,
+    /// `closed`, `trying` or `open`.
+    pub state: &'static str,
+    /// Until it lets one try.
+    pub retry_after_ms: Option<u64>,
+    /// What opened it.
+    pub fault: Option<&'static str>,
+}
+
+impl KnownBreaker {
+    pub(super) fn new(provider: String, model: Option<String>, state: BreakerState) -> Self {
+        let (state, retry_after_ms, fault) = match state {
+            BreakerState::Closed => ("closed", None, None),
+            BreakerState::Trying => ("trying", None, None),
+            BreakerState::Open { for_, fault } => ("open", Some(millis(for_)), Some(fault.name())),
+        };
+        Self {
+            provider,
+            model,
+            state,
+            retry_after_ms,
+            fault,
+        }
+    }
+
+    /// Its state as the series has it: 0 closed, 1 trying, 2 open.
+    pub fn level(&self) -> u8 {
+        match self.state {
+            "closed" => 0,
+            "trying" => 1,
+            _ => 2,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -126,13 +176,9 @@ impl Measures {
         }
         let share = totals.n_local as f64 / (totals.n_local + totals.n_cloud) as f64;
         metrics::gauge!(names::LOCAL_SHARE).set(share);
-        let asked_here = decision
-            .attempts
-            .iter()
-            .any(|one| one.target.starts_with("local:"));
-        if provider != "local" && asked_here {
-            totals.n_escalated += 1;
-            metrics::counter!(names::ESCALATIONS, "reason" => reason).increment(1);
+        if let Some(why) = decision.escalated {
+            count(&mut totals.escalations, why);
+            metrics::counter!(names::ESCALATIONS, "reason" => why).increment(1);
         }
         let times = totals.times.entry(key).or_default();
         for (place, time, name) in [
@@ -162,8 +208,21 @@ impl Measures {
         metrics::histogram!(names::QUALITY, "model" => model).record(score);
     }
 
-    /// Everything so far.
-    pub(super) fn now(&self) -> Measured {
+    /// The first content of a model of this machine came after `actual` where `predicted` was foretold; returns how they
+    /// compare.
+    pub(super) fn came(&self, model: &str, predicted: Duration, actual: Duration) -> f64 {
+        let ratio = self.lock().calibrations.came(model, predicted, actual);
+        metrics::histogram!(names::PREDICTION_RATIO, "model" => model.to_owned()).record(ratio);
+        ratio
+    }
+
+    /// How right predictions for a model of this machine were, once anything is known.
+    pub(super) fn calibration(&self, model: &str) -> Option<Calibration> {
+        self.lock().calibrations.of(model)
+    }
+
+    /// Everything so far, and the breakers as they stand.
+    pub(super) fn now(&self, breakers: Vec<KnownBreaker>) -> Measured {
         let totals = self.lock();
         let selected = totals
             .selected
@@ -198,7 +257,10 @@ impl Measures {
             },
             response_times: times.collect(),
             quality_scores: totals.scores.iter().map(mean).collect(),
-            escalations: totals.n_escalated,
+            escalations: totals.escalations.values().sum(),
+            escalations_by_reason: totals.escalations.clone(),
+            prediction_ratio: totals.calibrations.all(),
+            breakers,
             outcomes: totals.outcomes.clone(),
         }
     }
@@ -231,9 +293,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::backend::ProviderFault;
     use crate::chat::{FinishReason, Usage};
     use crate::money::MicroUsd;
     use crate::router::decision::{Asking, End, Record};
+
+    const MS: Duration = Duration::from_millis(1);
 
     fn decision(team: Option<&str>, targets: &[&str]) -> Decision {
         let asking = Asking {
@@ -261,7 +326,14 @@ mod tests {
         measures.ended(&decision(None, &[]));
         measures.scored("gpt-4", 0.5);
         measures.scored("gpt-4", 1.0);
-        let told = serde_json::to_value(measures.now()).unwrap();
+        assert_eq!(measures.came("m", MS * 100, MS * 150), 1.5);
+        let open = BreakerState::Open {
+            for_: MS * 5000,
+            fault: ProviderFault::NoCredit,
+        };
+        let breaker = KnownBreaker::new("openai".to_owned(), None, open);
+        assert_eq!(breaker.level(), 2);
+        let told = serde_json::to_value(measures.now(vec![breaker])).unwrap();
         let selected = json!([
             {"model": "m", "provider": "local", "count": 1},
             {"model": "gpt-4", "provider": "openai", "count": 1},
@@ -272,6 +344,11 @@ mod tests {
         assert_eq!(told["local_vs_cloud_ratio"]["local_share"], 0.5);
         assert_eq!(told["quality_scores"]["gpt-4"], 0.75);
         assert_eq!(told["escalations"], 1);
+        assert_eq!(told["escalations_by_reason"], json!({"failed": 1}));
+        assert_eq!(told["prediction_ratio"]["m"]["ratio_p50"], 1.5);
+        let breaker = json!({"provider": "openai", "model": null, "state": "open",
+            "retry_after_ms": 5000, "fault": "no_credit"});
+        assert_eq!(told["breakers"], json!([breaker]));
         assert_eq!(told["outcomes"]["stop"], 3);
         assert_eq!(told["response_times"][0]["model"], "m");
         assert!(told["response_times"][0]["whole_p50_ms"].is_u64());

@@ -3,6 +3,7 @@
 mod asker;
 mod attempt;
 mod bills;
+mod calibration;
 mod chase;
 mod continuation;
 mod core;
@@ -17,37 +18,44 @@ pub mod policy;
 pub mod prices;
 pub mod quality;
 mod race;
+mod refused;
 mod relay;
 pub mod request;
 pub mod teams;
+mod trace;
 mod upkeep;
 
+pub use calibration::Calibration;
 pub use embed::Embedded;
-pub use measure::Measured;
+pub use measure::{KnownBreaker, Measured};
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::backend::local::LocalBackend;
 use crate::backend::provider::Provider;
-use crate::backend::{BackendError, BackendErrorKind, ChatStream, ProviderFault};
+use crate::backend::{BackendError, BackendErrorKind, ChatStream};
 use crate::caller::{Caller, TeamId};
 use crate::chat::{ChatRequest, ResponseFormat, Usage};
+use crate::config::document::Problem;
 use crate::config::router::RouterSettings;
 use crate::egress::{Egress, Records};
+use crate::telemetry::spans::{Parent, Spans};
 use asker::Asker;
-use core::Core;
+use core::{Core, Rules};
 use decision::{Asking, Decision, Decisions, End, Record};
 use measure::Measures;
 use money::{Account, Money};
 use names::{Name, Names};
-use policy::{Exclusion, Needs, Plan, Question};
+use policy::{Needs, Plan, Question};
 use prices::Prices;
 use quality::Quality;
+use refused::{is_for_here, refused};
 use relay::Relay;
 use request::{Wishes, speaks_for};
 use teams::{Team, Teams};
+use trace::Operation;
 
 /// How often a request may be passed on: one that comes back goes round in circles.
 const HOPS_MOST: u32 = 4;
@@ -78,6 +86,8 @@ pub struct RouterOptions {
     pub offline: bool,
     /// Who can be asked besides the engine.
     pub providers: Vec<Provider>,
+    /// Where requests are told as spans.
+    pub spans: Spans,
 }
 
 /// Answers requests by whoever is best for them. Clones share everything.
@@ -85,6 +95,7 @@ pub struct RouterOptions {
 pub struct Router {
     core: Arc<Core>,
     teams: Arc<Teams>,
+    spans: Spans,
 }
 
 /// What a request says about who may answer it.
@@ -99,6 +110,8 @@ pub struct Meta {
     pub is_streamed: bool,
     /// How often it was passed on before.
     pub n_hops: u32,
+    /// The span it belongs under.
+    pub parent: Option<Parent>,
 }
 
 impl Meta {
@@ -109,6 +122,7 @@ impl Meta {
             wishes: Wishes::default(),
             is_streamed: true,
             n_hops: 0,
+            parent: None,
         }
     }
 }
@@ -186,9 +200,11 @@ impl Router {
             .collect();
         let core = Core {
             local: options.local,
-            settings: options.settings,
-            names: options.names,
-            quality: options.quality,
+            rules: RwLock::new(Arc::new(Rules {
+                settings: options.settings,
+                names: options.names,
+                quality: options.quality,
+            })),
             prices: options.prices,
             money: options.money,
             egress: options.egress,
@@ -204,7 +220,31 @@ impl Router {
         Self {
             core: Arc::new(core),
             teams: Arc::new(options.teams),
+            spans: options.spans,
         }
+    }
+
+    /// Where requests are told as spans.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
+    /// Other settings for all requests that come from now on; who can be asked stays the same.
+    ///
+    /// # Errors
+    /// All that is wrong with the files they name; then nothing changes.
+    pub fn set_settings(&self, settings: RouterSettings) -> Result<(), Vec<Problem>> {
+        let held = self.core.rules();
+        let settings = RouterSettings {
+            providers: held.settings.providers.clone(),
+            ..settings
+        };
+        self.core.set_rules(Rules {
+            names: Names::new(&settings)?,
+            quality: Quality::new(settings.quality.as_deref())?,
+            settings,
+        });
+        Ok(())
     }
 
     /// The engine of this process.
@@ -224,7 +264,12 @@ impl Router {
 
     /// What is measured of all requests.
     pub fn measured(&self) -> Measured {
-        self.core.measures.now()
+        self.core.measures.now(self.breakers())
+    }
+
+    /// The breakers of all providers there are, as they stand now.
+    pub fn breakers(&self) -> Vec<KnownBreaker> {
+        self.core.breakers()
     }
 
     /// Somebody says how good an answer was, from 0 to 1.
@@ -243,10 +288,11 @@ impl Router {
     /// # Errors
     /// The team is not known, or not the caller's.
     pub async fn plan(&self, request: &ChatRequest, meta: &Meta) -> Result<Plan, BackendError> {
-        let (question, account) = self.question(request, meta)?;
         let core = &self.core;
+        let rules = core.rules();
+        let (question, account) = self.question(&rules, request, meta)?;
         Ok(core
-            .plan(&question, Some(request), &account, meta.is_streamed)
+            .plan(&rules, &question, Some(request), &account, meta.is_streamed)
             .await)
     }
 
@@ -256,8 +302,9 @@ impl Router {
     /// Nobody may, the team is not known, or the request goes round in circles.
     pub async fn route(&self, request: ChatRequest, meta: Meta) -> Result<Routed, BackendError> {
         not_in_circles(&meta)?;
-        let asked = self.question(&request, &meta)?;
-        let (plan, asker) = self.decide(asked, request, &meta).await;
+        let rules = self.core.rules();
+        let asked = self.question(&rules, &request, &meta)?;
+        let (plan, asker) = self.decide(rules, asked, request, &meta).await;
         if asker.candidates.is_empty() {
             let error = self.refused(&plan, &asker.question, &asker.request).await;
             asker.ended(&End::Failed(error.clone()), Usage::default());
@@ -269,16 +316,17 @@ impl Router {
     /// The plan for a question, and who is about to ask those that may answer: nobody, where none may.
     async fn decide(
         &self,
+        rules: Arc<Rules>,
         (question, account): (Question, Account),
         request: ChatRequest,
         meta: &Meta,
     ) -> (Arc<Plan>, Asker) {
         let core = &self.core;
-        core.save_hedge();
+        core.save_hedge(&rules);
         // When vectors would be made, nobody foresees.
         let foreseen = Some(&request).filter(|_| !question.needs.vectors);
         let plan = core
-            .plan(&question, foreseen, &account, meta.is_streamed)
+            .plan(&rules, &question, foreseen, &account, meta.is_streamed)
             .await;
         let plan = Arc::new(plan);
         let mut candidates: Vec<_> = plan.allowed().cloned().collect();
@@ -292,16 +340,23 @@ impl Router {
             task: question.task.clone(),
             privacy: plan.privacy.to_string(),
         };
+        let what = if question.needs.vectors {
+            Operation::Embeddings
+        } else {
+            Operation::Chat
+        };
         let record = Record::new(asking, Arc::clone(&plan));
+        let record = record.traced(&self.spans, meta.parent.clone(), what);
         core.decisions.keep(&record);
         let deadline = plan.deadline;
         let totals = candidates.iter().map(|candidate| {
-            let provider = core.settings.providers.get(&candidate.target.provider);
+            let provider = rules.settings.providers.get(&candidate.target.provider);
             provider.map_or(WHOLE_TIME, |provider| provider.timeouts.total)
         });
         let until = totals.max().unwrap_or(WHOLE_TIME);
         let asker = Asker {
             core: Arc::clone(core),
+            rules,
             privacy: plan.privacy,
             request: Arc::new(request),
             first_within: deadline.filter(|_| meta.is_streamed),
@@ -335,6 +390,7 @@ impl Router {
 
     fn question(
         &self,
+        rules: &Rules,
         request: &ChatRequest,
         meta: &Meta,
     ) -> Result<(Question, Account), BackendError> {
@@ -344,8 +400,8 @@ impl Router {
         let wants_others = wishes.enable_fallback == Some(true)
             || wishes.preferences.acceptable_models.is_some()
             || wishes.preferences.strategy.is_some();
-        let is_simple = team.is_none() && self.core.settings.providers.is_empty();
-        let names_one = self.core.names.read(&request.model) != Name::Auto;
+        let is_simple = team.is_none() && rules.settings.providers.is_empty();
+        let names_one = rules.names.read(&request.model) != Name::Auto;
         let only_this_model = is_simple && names_one && !wants_others;
         // However it is spelled.
         let known_here = self.core.local.pool().canonical(&request.model);
@@ -420,61 +476,4 @@ fn not_in_circles(meta: &Meta) -> Result<(), BackendError> {
         meta.n_hops
     );
     Err(BackendError::new(BackendErrorKind::Loop, message))
-}
-
-/// Whether only this machine could answer, and cannot; also where nobody knows the model.
-fn is_for_here(plan: &Plan) -> bool {
-    let mut all = plan.candidates.iter().map(|one| one.excluded.as_ref());
-    all.all(|excluded| {
-        matches!(
-            excluded,
-            Some(Exclusion::LoadFailed | Exclusion::UnknownHere | Exclusion::NotHere)
-        )
-    })
-}
-
-/// Why nobody may answer, as an error.
-fn refused(plan: &Plan) -> BackendError {
-    let message = plan.refusal();
-    if plan.unknown.is_some() {
-        return BackendError::new(BackendErrorKind::UnknownModel, message);
-    }
-    let first = plan.candidates.iter().find_map(|one| one.excluded.as_ref());
-    BackendError::new(
-        first.map_or(BackendErrorKind::UnknownModel, kind_of),
-        message,
-    )
-}
-
-fn kind_of(exclusion: &Exclusion) -> BackendErrorKind {
-    match exclusion {
-        Exclusion::NotConfigured { .. } | Exclusion::UnknownHere | Exclusion::NotHere => {
-            BackendErrorKind::UnknownModel
-        }
-        Exclusion::LoadFailed => BackendErrorKind::LoadFailed { retry_after: None },
-        Exclusion::ContextTooLong { tokens, holds } => BackendErrorKind::PromptTooLong {
-            n_prompt_tokens: *tokens,
-            n_ctx: *holds,
-        },
-        Exclusion::OutputTooLong { .. } => BackendErrorKind::InvalidRequest {
-            param: "max_tokens",
-        },
-        Exclusion::Lacks { what: "vectors" } => BackendErrorKind::InvalidRequest { param: "model" },
-        Exclusion::Lacks { what } => BackendErrorKind::Unsupported { param: what },
-        Exclusion::OverBudget { .. } => BackendErrorKind::OverLimit { retry_after: None },
-        Exclusion::BreakerOpen { retry_after_ms } => {
-            let retry_after = Some(Duration::from_millis(*retry_after_ms));
-            BackendErrorKind::Provider(ProviderFault::Unavailable { retry_after })
-        }
-        Exclusion::Offline
-        | Exclusion::Privacy { .. }
-        | Exclusion::NotAcceptable
-        | Exclusion::NoCloud
-        | Exclusion::NoFallback
-        | Exclusion::Unpriced { .. }
-        | Exclusion::TooDear { .. }
-        | Exclusion::OverMaxCost { .. }
-        | Exclusion::QualityBelow { .. }
-        | Exclusion::Unscored { .. } => BackendErrorKind::NotAllowed,
-    }
 }

@@ -79,7 +79,8 @@ impl Core {
     async fn ask_for_prices(&self, provider: &Provider) -> Result<usize, BackendError> {
         let name = provider.name();
         let failed = |kind, message: String| BackendError::new(kind, message);
-        let settings = self.settings.providers.get(name).ok_or_else(|| {
+        let rules = self.rules();
+        let settings = rules.settings.providers.get(name).ok_or_else(|| {
             let message = format!("there is no provider {name}");
             failed(BackendErrorKind::UnknownModel, message)
         })?;

@@ -13,6 +13,7 @@ mod mcp;
 mod node;
 mod perplexity;
 mod quantize;
+mod reload;
 mod run;
 mod serve;
 mod verbs;

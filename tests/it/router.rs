@@ -2,8 +2,12 @@
 
 mod budgets;
 mod carried;
+mod figures;
+mod privacy;
 mod privacy;
 mod proof;
+mod spans;
+mod tls;
 mod vectors;
 mod wall;
 
@@ -27,6 +31,7 @@ use ingle::router::quality::Quality;
 use ingle::router::teams::Teams;
 use ingle::router::{Router, RouterOptions};
 use ingle::telemetry;
+use ingle::telemetry::spans::Spans;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -55,6 +60,8 @@ fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> Router
         egress: Egress::new(false),
         records,
         offline: false,
+        providers: providers(&settings, home),
+        spans: Spans::default(),
         providers,
         settings,
     }
@@ -158,6 +165,13 @@ impl Routing {
 
     async fn post(&self, body: &Value) -> Reply {
         wire::exchange(self.address, &wire::request(&body.to_string())).await
+    }
+
+    /// Posts to another path.
+    async fn send(&self, path: &str, body: &Value) -> Reply {
+        let request = wire::request(&body.to_string());
+        let request = request.replace("/v1/chat/completions", path);
+        wire::exchange(self.address, &request).await
     }
 
     async fn embed(&self, body: &Value) -> Reply {

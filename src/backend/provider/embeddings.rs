@@ -58,9 +58,7 @@ impl Provider {
             body["provider"] = self.provider_object(None, permit.privacy(), call)?;
         }
         let who = self.who(model);
-        let response = self
-            .post("embeddings", &body, permit, call.n_hops, &who)
-            .await?;
+        let response = self.post("embeddings", &body, permit, call, &who).await?;
         let read = whole_body(response, ANSWER_MOST).await;
         let read = read.and_then(|body| vectors(self.options.dialect, &body, request.inputs.len()));
         read.map_err(|fault| who.error(&fault))

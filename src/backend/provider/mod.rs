@@ -39,6 +39,7 @@ use super::{BackendError, BackendErrorKind, ChatStream};
 use crate::catalog::host;
 use crate::chat::ChatRequest;
 use crate::egress::{Privacy, ProviderPermit};
+use crate::telemetry::spans::Parent;
 use fault::of_answer;
 use http::{NotSent, Outgoing, error_body};
 use incoming::Incoming;
@@ -171,7 +172,7 @@ impl Provider {
             BackendError::new(BackendErrorKind::InvalidRequest { param }, message)
         })?;
         let who = self.who(model);
-        let response = self.post(path, &body, permit, call.n_hops, &who).await?;
+        let response = self.post(path, &body, permit, call, &who).await?;
         let facts = Arc::new(AnswerFacts::of(request));
         let generation = response.headers().get(GENERATION);
         if let Some(generation) = generation.and_then(|id| id.to_str().ok()) {
@@ -218,12 +219,19 @@ impl Provider {
         path: &str,
         body: &Value,
         permit: ProviderPermit,
-        n_hops: u32,
+        call: &CallOptions,
         who: &Who,
     ) -> Result<Response, BackendError> {
         let mut headers = self.headers.clone();
         if self.options.dialect == Dialect::Compatible {
-            headers.insert(HOPS, n_hops.saturating_add(1).into());
+            headers.insert(HOPS, call.n_hops.saturating_add(1).into());
+            let parent = call.parent.iter().flat_map(Parent::headers);
+            headers.extend(parent.filter_map(|(name, value)| {
+                Some((
+                    name.parse::<HeaderName>().ok()?,
+                    value.parse::<HeaderValue>().ok()?,
+                ))
+            }));
         }
         let outgoing = Outgoing {
             method: Method::POST,

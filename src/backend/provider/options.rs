@@ -6,6 +6,7 @@ pub use crate::config::router::Dialect;
 use crate::config::router::ProviderSettings;
 use crate::money::MicroUsd;
 use crate::secret::Secret;
+use crate::telemetry::spans::Parent;
 
 /// A provider as the configuration has it.
 #[derive(Clone, Debug)]
@@ -156,4 +157,6 @@ pub struct CallOptions {
     /// How often the request was passed on before it came here: a compatible provider may be an Ingle, perhaps
     /// this one.
     pub n_hops: u32,
+    /// The span that its own shall stand under, for a compatible provider too.
+    pub parent: Option<Parent>,
 }

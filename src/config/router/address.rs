@@ -7,7 +7,7 @@ use reqwest::Url;
 /// The address of a provider, without a slash at its end: http or https, no password, nothing after the path.
 ///
 /// Errors: one clause, without the text, which may hold a password.
-pub(super) fn base(text: &str) -> Result<String, String> {
+pub(in crate::config) fn base(text: &str) -> Result<String, String> {
     let url = Url::parse(text.trim()).map_err(|error| format!("it is no address: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err("it must begin with https:// or http:// and name a host".to_owned());

@@ -1,7 +1,7 @@
 //! Who answers: the `[router]` and `[providers.NAME]` tables of `ingle.toml`, and the variables that the fallback chains
 //! before Ingle were set with. A variable wins over the file.
 
-mod address;
+pub(super) mod address;
 mod chain;
 mod preferences;
 mod providers;

@@ -50,14 +50,14 @@ impl<'a> Variables<'a> {
     }
 
     /// The text of the variable `name`, if it is set and not blank.
-    fn text(&self, name: &str) -> Option<String> {
+    pub(in crate::config) fn text(&self, name: &str) -> Option<String> {
         let text = (self.get)(name)?;
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
 
     /// What the variable `name` stands for, if it is set and not blank. A wrong one is noted.
-    pub(super) fn read<T, E: Display>(
+    pub(in crate::config) fn read<T, E: Display>(
         &self,
         name: &str,
         read: impl FnOnce(&str) -> Result<T, E>,
@@ -69,6 +69,11 @@ impl<'a> Variables<'a> {
                 None
             }
         }
+    }
+
+    /// What is wrong with those that were read.
+    pub(in crate::config) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
     }
 
     fn note(&self, name: &str, problem: String) {
@@ -105,7 +110,7 @@ pub fn read(
         Ok(()) => Vec::new(),
         Err(problems) => problems,
     };
-    problems.extend(variables.problems.into_inner());
+    problems.extend(variables.into_problems());
     if problems.is_empty() {
         Ok(settings)
     } else {

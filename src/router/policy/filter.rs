@@ -439,6 +439,7 @@ impl Case<'_> {
                 max_tokens: self.max_tokens,
                 predicted_ttft: self.first(),
                 predicted_total: self.total(),
+                calibration: self.facts.calibration,
                 price: self.price,
                 predicted_cost: self.price.as_ref().map(predicted),
                 worst_cost: self.price.as_ref().map(worst),

@@ -20,6 +20,7 @@ use crate::backend::provider::ProviderPreferences;
 use crate::config::router::Strategy;
 use crate::egress::Privacy;
 use crate::money::MicroUsd;
+use crate::router::calibration::Calibration;
 use crate::router::names::Target;
 use crate::router::prices::Price;
 
@@ -45,6 +46,8 @@ pub struct Plan {
     pub strategy_by: &'static str,
     /// Whether another may answer where the first does not.
     pub fallback: bool,
+    /// Why somebody else comes before a model of this machine that would have been the first.
+    pub escalation: Option<&'static str>,
     /// Why there is nobody at all: nobody knows the model.
     pub unknown: Option<String>,
 }
@@ -93,6 +96,8 @@ pub struct Candidate {
     /// Time to its end.
     #[serde(rename = "predicted_total_ms", serialize_with = "whole_millis")]
     pub predicted_total: Option<Duration>,
+    /// How right such predictions were lately.
+    pub calibration: Option<Calibration>,
     /// What it was judged by: its price, or at OpenRouter, where nobody knows one, a cap that holds there.
     #[serde(skip)]
     pub price: Option<Price>,
@@ -143,7 +148,7 @@ pub fn plan(question: &Question, snapshot: &Snapshot<'_>) -> Plan {
     let judged: Vec<rank::Judged> = candidates
         .map(|found| filter::judge(found, &asked))
         .collect();
-    let candidates = rank::rank(judged, &asked);
+    let (candidates, escalation) = rank::rank(judged, &asked);
     Plan {
         team: question.team.as_ref().map(|team| team.name.clone()),
         privacy: question.privacy_under(snapshot.settings),
@@ -152,6 +157,7 @@ pub fn plan(question: &Question, snapshot: &Snapshot<'_>) -> Plan {
         strategy: asked.strategy,
         strategy_by: asked.strategy_by,
         fallback: asked.fallback,
+        escalation,
         unknown,
     }
 }

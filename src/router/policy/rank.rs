@@ -47,8 +47,12 @@ pub(super) fn places(whys: &[Why]) -> [usize; 3] {
     places
 }
 
-/// Orders the candidates: those that may answer, the best first, then those that may not.
-pub(super) fn rank(mut judged: Vec<Judged>, asked: &Asked<'_>) -> Vec<Candidate> {
+/// Orders the candidates: those that may answer, the best first, then those that may not. And why somebody else comes
+/// before a model of the engine that would have been the first.
+pub(super) fn rank(
+    mut judged: Vec<Judged>,
+    asked: &Asked<'_>,
+) -> (Vec<Candidate>, Option<&'static str>) {
     let is_auto = asked.name == Name::Auto;
     if !asked.fallback && !is_auto {
         let others = judged.iter_mut().filter(|judged| judged.tier > Tier::Asked);
@@ -59,15 +63,23 @@ pub(super) fn rank(mut judged: Vec<Judged>, asked: &Asked<'_>) -> Vec<Candidate>
                 .get_or_insert(Exclusion::NoFallback);
         }
     }
-    judged.sort_by(|a, b| {
-        let excluded = |judged: &Judged| judged.candidate.excluded.is_some();
-        excluded(a)
-            .cmp(&excluded(b))
-            .then_with(|| a.is_late.cmp(&b.is_late))
-            .then_with(|| a.tier.cmp(&b.tier))
+    let preferred = |a: &Judged, b: &Judged| {
+        let order = a.tier.cmp(&b.tier);
+        order
             .then_with(|| compare(a, b, asked))
             .then_with(|| a.candidate.target.cmp(&b.candidate.target))
+    };
+    let excluded = |judged: &Judged| judged.candidate.excluded.is_some();
+    let allowed = judged.iter().filter(|judged| !excluded(judged));
+    let late = allowed.min_by(|a, b| preferred(a, b)).and_then(why_late);
+    judged.sort_by(|a, b| {
+        let order = excluded(a).cmp(&excluded(b));
+        order
+            .then_with(|| a.is_late.cmp(&b.is_late))
+            .then_with(|| preferred(a, b))
     });
+    let first = judged.first().filter(|judged| !excluded(judged));
+    let escalation = late.filter(|_| first.is_some_and(|first| first.place != Place::Here));
     let by = ordered_by(asked);
     let mut n_allowed = 0;
     for judged in &mut judged {
@@ -88,7 +100,22 @@ pub(super) fn rank(mut judged: Vec<Judged>, asked: &Asked<'_>) -> Vec<Candidate>
             by: by.clone(),
         });
     }
-    judged.into_iter().map(|judged| judged.candidate).collect()
+    let candidates = judged.into_iter().map(|judged| judged.candidate);
+    (candidates.collect(), escalation)
+}
+
+/// Why a model of the engine is late.
+fn why_late(judged: &Judged) -> Option<&'static str> {
+    if judged.place != Place::Here || !judged.is_late {
+        return None;
+    }
+    let reasons = &judged.candidate.why;
+    let why = reasons.iter().find_map(|reason| match reason {
+        Reason::Late { .. } => Some("foreseen_miss"),
+        Reason::Full { .. } => Some("full"),
+        _ => None,
+    });
+    Some(why.unwrap_or("not_here"))
 }
 
 fn compare(a: &Judged, b: &Judged, asked: &Asked<'_>) -> Ordering {

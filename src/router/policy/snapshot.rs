@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::router::RouterSettings;
 use crate::money::MicroUsd;
+use crate::router::calibration::Calibration;
 use crate::router::names::{Names, Target};
 use crate::router::prices::Price;
 use crate::router::quality::Quality;
@@ -88,6 +89,8 @@ pub struct Facts {
     pub first: Option<Duration>,
     /// Measured time from one token to the next.
     pub per_token: Option<Duration>,
+    /// How right predictions for it were.
+    pub calibration: Option<Calibration>,
 }
 
 /// Whether a target may be asked after what happened before.

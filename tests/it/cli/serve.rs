@@ -159,6 +159,26 @@ async fn others_are_let_in_by_a_word_or_a_key() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offline_spans_stay_near_or_nothing_starts() {
+    let ground = Ground::new();
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let mut far = ground.command(&["serve", "--offline"]);
+    far.env(endpoint, "http://collector.example:4318");
+    let refused = super::ended(far).await;
+    let says = "in offline mode spans go to this machine or to a private address";
+    assert!(refused.sentence().contains(says), "{refused:?}");
+    let mut wrong = ground.command(&["serve"]);
+    wrong.env(endpoint, "collector:4318");
+    let refused = super::ended(wrong).await;
+    assert!(refused.sentence().contains(endpoint), "{refused:?}");
+    let mut near = ground.command(&["serve", "--offline"]);
+    near.env(endpoint, "http://127.0.0.1:9");
+    let serving = super::serving(near).await;
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.ended().await.code, Some(0));
+}
+
 /// What computes is the team's, what waits is tokio's: no library starts threads of its own, which
 /// would fight the team for the cores.
 #[cfg(target_os = "linux")]

@@ -216,7 +216,7 @@ async fn openrouter_is_told_to_keep_nothing_whatever_a_client_says() {
             ..ProviderPreferences::default()
         },
         fallback_models: vec!["other/model".to_owned()],
-        n_hops: 0,
+        ..CallOptions::default()
     };
     let sent = arrived_with(&provider, &server, &full(), Privacy::Any, &call).await;
     assert_eq!(sent.path, "/api/v1/chat/completions");

@@ -12,6 +12,9 @@ use crate::chat::{ChatRequest, EXTRA_FIELDS, ResponseFormat, Tool, ToolChoice};
 /// What is said to a model that shall answer in JSON of no particular form.
 const ONLY_JSON: &str = "Answer with one valid JSON object and nothing before or after it.";
 
+/// No model thinks less. Units: tokens.
+const BUDGET_LEAST: u32 = 1024;
+
 /// The body of a request for a stream.
 ///
 /// Errors: the field that cannot be said, and why.
@@ -56,12 +59,15 @@ pub(in crate::backend::provider) fn body(
     if !stops.is_empty() {
         put("stop_sequences", json!(stops));
     }
-    let thinking = thinking(request);
+    let words = effort_words(model);
+    let thinking = thinking(request)
+        .cloned()
+        .or_else(|| budget(request, words, most));
     for (name, value) in drawn(request, thinking.is_some()) {
         put(name, value);
     }
     if let Some(thinking) = thinking {
-        put("thinking", thinking.clone());
+        put("thinking", thinking);
     }
     let used = conversation.tools_used();
     if let Some(tools) = tools(&request.tools, &used) {
@@ -70,7 +76,7 @@ pub(in crate::backend::provider) fn body(
             put("tool_choice", choice);
         }
     }
-    let output = output_config(request);
+    let output = output_config(request, words);
     if !output.is_empty() {
         put("output_config", Value::Object(output));
     }
@@ -127,9 +133,61 @@ fn says_something(stop: &str) -> bool {
     !stop.trim().is_empty()
 }
 
+/// How a model is told how hard to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EffortWords {
+    /// By a word.
+    Effort,
+    /// By the tokens it may think.
+    Budget,
+    /// It does not think.
+    Nothing,
+}
+
+/// The words of a Claude; who is not known understands what the newest do.
+fn effort_words(model: &str) -> EffortWords {
+    let numbers = model.split(['-', '.', ':', '@']);
+    let mut numbers = numbers.filter_map(|part| part.parse::<u32>().ok());
+    let Some(major) = numbers.next() else {
+        return EffortWords::Effort;
+    };
+    // The second may be a date, as in claude-sonnet-4-20250514.
+    let minor = numbers.next().filter(|minor| *minor < 1000).unwrap_or(0);
+    match (major, minor) {
+        (3, 7) => EffortWords::Budget,
+        (0..=3, _) => EffortWords::Nothing,
+        (4, 5) if model.contains("opus") => EffortWords::Effort,
+        (4, 0..=5) => EffortWords::Budget,
+        _ => EffortWords::Effort,
+    }
+}
+
+/// The tokens that a model may think which is told in no other way; the answer has as many at least.
+fn budget(request: &ChatRequest, words: EffortWords, most: u32) -> Option<Value> {
+    if words != EffortWords::Budget || !may_think(request) {
+        return None;
+    }
+    let tokens = match effort(request)? {
+        "low" => BUDGET_LEAST,
+        "medium" => 4 * BUDGET_LEAST,
+        _ => 16 * BUDGET_LEAST,
+    };
+    let tokens = tokens.min(most / 2);
+    let is_enough = tokens >= BUDGET_LEAST;
+    is_enough.then(|| json!({"type": "enabled", "budget_tokens": tokens}))
+}
+
 /// How the model is to think: not where it must call a tool, nor where it goes on after one, since its earlier
 /// thoughts, which would have to be shown to it, are not part of a conversation.
 fn thinking(request: &ChatRequest) -> Option<&Value> {
+    let asked = request
+        .extra
+        .get("thinking")
+        .filter(|asked| asked.is_object());
+    asked.filter(|_| may_think(request))
+}
+
+fn may_think(request: &ChatRequest) -> bool {
     let is_forced = matches!(
         request.tool_choice,
         Some(ToolChoice::Required | ToolChoice::Tool(_))
@@ -138,16 +196,12 @@ fn thinking(request: &ChatRequest) -> Option<&Value> {
         .messages
         .last()
         .is_some_and(|last| last.tool_call_id.is_some());
-    let asked = request
-        .extra
-        .get("thinking")
-        .filter(|asked| asked.is_object());
-    asked.filter(|_| !is_forced && !goes_on)
+    !is_forced && !goes_on
 }
 
-fn output_config(request: &ChatRequest) -> Map<String, Value> {
+fn output_config(request: &ChatRequest, words: EffortWords) -> Map<String, Value> {
     let mut output = Map::new();
-    if let Some(effort) = effort(request) {
+    if let Some(effort) = effort(request).filter(|_| words == EffortWords::Effort) {
         output.insert("effort".to_owned(), json!(effort));
     }
     if let Some(ResponseFormat::JsonSchema(schema)) = &request.response_format {
@@ -222,4 +276,59 @@ fn tool_choice(request: &ChatRequest) -> Option<Value> {
         choice["disable_parallel_tool_use"] = json!(true);
     }
     Some(choice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Message, Role};
+    use crate::config::router::Dialect;
+
+    fn said(model: &str, effort: &str, most: u32) -> Value {
+        let mut request = ChatRequest::new(model, vec![Message::text(Role::User, "hi")]);
+        request.max_new_tokens = Some(most);
+        request.sampling.temperature = Some(0.5);
+        request
+            .extra
+            .insert("reasoning_effort".to_owned(), json!(effort));
+        let options = ProviderOptions::new("anthropic", Dialect::Anthropic);
+        body(&options, model, &request).unwrap()
+    }
+
+    #[test]
+    fn each_claude_is_told_how_hard_to_think_in_words_it_knows() {
+        for model in [
+            "claude-opus-4-5",
+            "claude-opus-4-6",
+            "claude-sonnet-5",
+            "somebody",
+        ] {
+            let said = said(model, "high", 9000);
+            assert_eq!(said["output_config"]["effort"], "high", "{model}");
+            assert_eq!(said.get("thinking"), None, "{model}");
+        }
+        for model in [
+            "claude-3-7-sonnet-20250219",
+            "claude-sonnet-4-20250514",
+            "claude-opus-4-1-20250805",
+            "claude-haiku-4-5",
+        ] {
+            let told = said(model, "medium", 9000);
+            let budget = json!({"type": "enabled", "budget_tokens": 4096});
+            assert_eq!(told["thinking"], budget, "{model}");
+            assert_eq!(told.get("output_config"), None, "{model}");
+            // Who thinks draws as it likes.
+            assert_eq!(told.get("temperature"), None, "{model}");
+            let short = said(model, "high", 4000);
+            assert_eq!(short["thinking"]["budget_tokens"], 2000, "{model}");
+            assert_eq!(said(model, "high", 2000).get("thinking"), None, "{model}");
+            assert_eq!(said(model, "none", 9000).get("thinking"), None, "{model}");
+        }
+        for model in ["claude-3-opus-20240229", "claude-3-5-haiku-20241022"] {
+            let said = said(model, "high", 9000);
+            assert_eq!(said.get("thinking"), None, "{model}");
+            assert_eq!(said.get("output_config"), None, "{model}");
+            assert_eq!(said["temperature"], 0.5, "{model}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use super::*;
 use crate::config::document::Node;
 use crate::config::router::{Preferences, RouterSettings, Variables, read};
 use crate::egress::Privacy;
+use crate::router::calibration::Calibration;
 use crate::router::names::Names;
 use crate::router::prices::{Price, Rate, Tokens};
 use crate::router::quality::Quality;

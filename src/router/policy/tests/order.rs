@@ -272,3 +272,46 @@ fn every_plan_can_be_printed() {
         "{says}"
     );
 }
+
+#[test]
+fn who_leaves_because_this_machine_would_be_late_is_said_to() {
+    let mut world = World::new("")
+        .local("llama3-8b", LocalState::Ready, 9_000)
+        .measured("openrouter:openrouter/auto", 300, 5);
+    let question = |deadline| Question {
+        deadline: Some(Duration::from_secs(deadline)),
+        ..by(Strategy::LocalFirst)
+    };
+    assert_eq!(world.plan(&question(10)).escalation, None);
+    assert_eq!(world.plan(&question(5)).escalation, Some("foreseen_miss"));
+    // It is not why somebody else is first where the strategy has it so.
+    let faster = Question {
+        deadline: Some(Duration::from_secs(5)),
+        ..by(Strategy::SpeedFirst)
+    };
+    assert_eq!(world.plan(&faster).escalation, None);
+    let private = Question {
+        privacy: Privacy::LocalOnly,
+        ..question(5)
+    };
+    assert_eq!(world.plan(&private).escalation, None);
+    world.locals[0].full = Some("its queue is full".to_owned());
+    assert_eq!(world.plan(&question(10)).escalation, Some("full"));
+}
+
+#[test]
+fn a_candidate_tells_how_right_its_predictions_were() {
+    let mut world = World::new("").local("llama3-8b", LocalState::Ready, 100);
+    let known = Calibration {
+        n_answers: 9,
+        ratio_p10: 0.8,
+        ratio_p50: 1.0,
+        ratio_p90: 1.3,
+    };
+    let facts = world.facts.entry("local:llama3-8b".to_owned()).or_default();
+    facts.calibration = Some(known);
+    let plan = world.plan(&ask("local:llama3-8b"));
+    assert_eq!(plan.candidates[0].calibration, Some(known));
+    let told = serde_json::to_value(&plan).unwrap();
+    assert_eq!(told["candidates"][0]["calibration"]["ratio_p90"], 1.3);
+}
