@@ -4,7 +4,6 @@ mod budgets;
 mod carried;
 mod figures;
 mod privacy;
-mod privacy;
 mod proof;
 mod spans;
 mod tls;
@@ -60,7 +59,6 @@ fn options(local: LocalBackend, settings: RouterSettings, home: &Path) -> Router
         egress: Egress::new(false),
         records,
         offline: false,
-        providers: providers(&settings, home),
         spans: Spans::default(),
         providers,
         settings,
