@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 
 use super::attempt::{Attempt, Bounds};
-use super::chase::{Asked, Begun, Candidates, Lost, chase};
+use super::chase::{Asked, Begun, Candidates, Look, Lost, chase};
 use super::core::{Core, Rules};
 use super::decision::{End, Record};
 use super::money::Account;
@@ -30,6 +30,9 @@ const RETRIES: u32 = 2;
 const RETRIES_HERE: u32 = 0;
 /// A second opinion is asked no earlier than this.
 const HEDGE_LEAST: Duration = Duration::from_millis(200);
+
+/// How long it takes to the first content of somebody nobody has asked yet.
+const STRANGER_TAKES: Duration = Duration::from_millis(500);
 
 /// One request and those who may answer it.
 pub(super) struct Asker {
@@ -86,13 +89,16 @@ impl Asker {
             if target.is_local() {
                 let elapsed = self.record.began().elapsed();
                 let deadline = self.first_within.map(|time| time.saturating_sub(elapsed));
+                let is_foreseen = candidate.predicted_ttft.is_some();
                 return Lane {
                     patience: self.rules.settings.local_timeout,
-                    // Also where nothing could be foreseen.
-                    hedge_after: deadline.zip(next).map(|(deadline, next)| {
-                        let takes = self.core.latency(next).ttft_p50.unwrap_or_default();
-                        deadline.saturating_sub(takes)
-                    }),
+                    // What is foreseen decides by itself when it is time to leave.
+                    hedge_after: deadline.zip(next).filter(|_| !is_foreseen).map(
+                        |(deadline, next)| {
+                            let takes = self.core.latency(next).ttft_p50;
+                            deadline.saturating_sub(takes.unwrap_or(STRANGER_TAKES))
+                        },
+                    ),
                     n_retries: RETRIES_HERE,
                 };
             }
@@ -342,18 +348,17 @@ impl Candidates for Asker {
         self.core.take_hedge()
     }
 
-    async fn will_be_late(&self, lane: usize) -> bool {
+    async fn look(&self, lane: usize) -> Look {
         let Some(candidate) = self.candidates.get(lane) else {
-            return false;
+            return Look::Nothing;
         };
         let waited = self.record.began().elapsed().as_secs_f64();
         let next = self
             .candidates
             .get(lane + 1)
             .map(|next| self.core.latency(&next.target));
-        let next = next
-            .and_then(|latency| latency.ttft_p50)
-            .unwrap_or_default();
+        let next = next.and_then(|latency| latency.ttft_p50);
+        let next = next.unwrap_or(STRANGER_TAKES);
         let deadlines = Deadlines {
             ttft: self.first_within.map(|time| time.as_secs_f64()),
             total: self.whole_within.map(|time| time.as_secs_f64()),
@@ -375,9 +380,13 @@ impl Candidates for Asker {
             Some(prediction) => prediction,
         };
         let Some(prediction) = prediction else {
-            return false;
+            return Look::Nothing;
         };
-        judge(&prediction, waited, &deadlines) == Verdict::Leave
+        match judge(&prediction, waited, &deadlines) {
+            Verdict::Leave => Look::Late,
+            Verdict::AskAgain(after) => Look::Again(Duration::from_secs_f64(after)),
+            Verdict::Stay => Look::Nothing,
+        }
     }
 
     fn can_be_foreseen(&self, lane: usize) -> bool {

@@ -49,9 +49,15 @@ impl Core {
         (request, attempt): (String, u32),
         generation: String,
     ) {
+        let Some(reached) = self.providers.get(provider) else {
+            return;
+        };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
+        if !reached.keeps_accounts() {
+            return;
+        }
         let (core, provider) = (Arc::clone(self), provider.to_owned());
         runtime.spawn(async move {
             for wait in BILL_AFTER {

@@ -9,8 +9,21 @@ use super::race::{Failure, Race, Step, Why};
 use crate::backend::{BackendError, BackendErrorKind, ChatStream};
 use crate::chat::ChatDelta;
 
-/// How often it is looked whether who is being asked will be in time.
+/// When it is first looked whether who is being asked will be in time.
+const LOOK_FIRST: Duration = Duration::from_millis(50);
+/// And how often where nobody says when there will be more to see.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a look at a candidate that is being asked says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It will be too late.
+    Late,
+    /// It may be in time: more is known so much later.
+    Again(Duration),
+    /// Nobody can say.
+    Nothing,
+}
 
 /// An answer that has begun.
 pub(super) struct Begun {
@@ -40,11 +53,10 @@ pub(super) trait Candidates: Sync {
     /// Takes one from the hedge budget, if there is one.
     fn may_hedge(&self) -> bool;
 
-    /// Whether a candidate that is being asked will be too late; looked at again and again. Only a candidate that
-    /// `can_be_foreseen`.
-    fn will_be_late(&self, lane: usize) -> impl Future<Output = bool> + Send;
+    /// Whether a candidate that is being asked will be in time. Only a candidate that `can_be_foreseen`.
+    fn look(&self, lane: usize) -> impl Future<Output = Look> + Send;
 
-    /// Whether `will_be_late` knows anything of this candidate.
+    /// Whether `look` knows anything of this candidate.
     fn can_be_foreseen(&self, lane: usize) -> bool;
 
     /// A candidate used up its patience and is about to be dropped.
@@ -67,6 +79,7 @@ pub(super) async fn chase<C: Candidates>(
 ) -> Result<(usize, C::Begun, C::Kept), Lost> {
     let mut running: Running<'_, C::Begun, C::Kept> = Vec::new();
     let mut errors = Vec::new();
+    let mut look_at = Instant::now() + LOOK_FIRST;
     loop {
         match race.step(Instant::now(), || candidates.may_hedge()) {
             Step::Open { lane, why } => running.push((lane, candidates.ask(lane, why))),
@@ -77,7 +90,7 @@ pub(super) async fn chase<C: Candidates>(
             }
             Step::Wait { until } => {
                 let Some((lane, outcome)) =
-                    happens(candidates, &mut running, &mut race, until).await
+                    happens(candidates, &mut running, &mut race, (until, &mut look_at)).await
                 else {
                     continue;
                 };
@@ -110,14 +123,14 @@ async fn happens<C: Candidates>(
     candidates: &C,
     running: &mut Running<'_, C::Begun, C::Kept>,
     race: &mut Race,
-    until: Option<Instant>,
+    (until, look_at): (Option<Instant>, &mut Instant),
 ) -> Option<(usize, Result<(C::Begun, C::Kept), BackendError>)> {
     let foreseeable: Vec<usize> = running
         .iter()
         .map(|(lane, _)| *lane)
         .filter(|lane| candidates.can_be_foreseen(*lane))
         .collect();
-    let look = (!foreseeable.is_empty()).then(|| Instant::now() + LOOK_EVERY);
+    let look = (!foreseeable.is_empty()).then_some(*look_at);
     let wake = until.into_iter().chain(look).min();
     let sleep = async {
         match wake {
@@ -130,11 +143,18 @@ async fn happens<C: Candidates>(
         outcome = first_of(running) => return Some(outcome),
         () = sleep => {}
     }
+    if Instant::now() < *look_at {
+        return None;
+    }
+    let mut again = LOOK_EVERY;
     for lane in foreseeable {
-        if candidates.will_be_late(lane).await {
-            race.foreseen(lane);
+        match candidates.look(lane).await {
+            Look::Late => race.foreseen(lane),
+            Look::Again(after) => again = again.min(after),
+            Look::Nothing => {}
         }
     }
+    *look_at = Instant::now() + again;
     None
 }
 
@@ -272,8 +292,12 @@ mod tests {
             true
         }
 
-        async fn will_be_late(&self, _: usize) -> bool {
-            self.is_late.load(Ordering::Relaxed)
+        async fn look(&self, _: usize) -> Look {
+            if self.is_late.load(Ordering::Relaxed) {
+                Look::Late
+            } else {
+                Look::Nothing
+            }
         }
 
         fn can_be_foreseen(&self, lane: usize) -> bool {

@@ -2,7 +2,7 @@
 
 use super::asker::Asker;
 use super::attempt::Attempt;
-use super::chase::{Asked, Candidates, chase};
+use super::chase::{Asked, Candidates, Look, chase};
 use super::core::Core;
 use super::decision::End;
 use super::money::Account;
@@ -201,8 +201,8 @@ impl Candidates for Wanting {
         self.asker.core.take_hedge()
     }
 
-    async fn will_be_late(&self, _: usize) -> bool {
-        false
+    async fn look(&self, _: usize) -> Look {
+        Look::Nothing
     }
 
     fn can_be_foreseen(&self, _: usize) -> bool {

@@ -1,5 +1,6 @@
 //! The models of this machine, as the policy sees them: looked at anew a few times a second, not with every request.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,19 @@ use crate::pool::{ModelState, ModelStatus};
 
 /// How long what was seen is good.
 const FRESH: Duration = Duration::from_millis(250);
+/// How long it will do while somebody looks anew.
+const STALE: Duration = Duration::from_millis(500);
 
-/// What was seen last.
+/// What was seen last. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Locals(Arc<Inner>);
+
 #[derive(Debug, Default)]
-pub(super) struct Locals(Mutex<Option<Seen>>);
+struct Inner {
+    seen: Mutex<Option<Seen>>,
+    /// Whether somebody looks, for whoever comes next.
+    is_looking: AtomicBool,
+}
 
 #[derive(Clone, Debug)]
 struct Seen {
@@ -30,7 +40,7 @@ struct Known {
 
 impl Locals {
     fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tokens that fit the context of a model in memory, by its first name.
@@ -54,13 +64,16 @@ impl Locals {
         request: Option<&ChatRequest>,
         deadlines: &Deadlines,
     ) -> (Vec<LocalModel>, bool) {
-        let fresh = {
-            let seen = self.seen();
-            seen.clone().filter(|seen| seen.at.elapsed() < FRESH)
-        };
-        let is_fresh = fresh.is_none();
-        let models = match fresh {
-            Some(seen) => seen.models,
+        let seen = self.seen().clone();
+        let seen = seen.filter(|seen| seen.at.elapsed() < STALE);
+        let is_fresh = seen.is_none();
+        let models = match seen {
+            Some(seen) => {
+                if seen.at.elapsed() >= FRESH {
+                    self.look_meanwhile(local);
+                }
+                seen.models
+            }
             None => self.look(local).await,
         };
         let mut predicted = Vec::with_capacity(models.len());
@@ -74,6 +87,18 @@ impl Locals {
             predicted.push(model);
         }
         (predicted, is_fresh)
+    }
+
+    /// Looks while requests are answered by what was seen before: where many come, none has to wait for it.
+    fn look_meanwhile(&self, local: &LocalBackend) {
+        if self.0.is_looking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (locals, local) = (self.clone(), local.clone());
+        tokio::spawn(async move {
+            locals.look(&local).await;
+            locals.0.is_looking.store(false, Ordering::Release);
+        });
     }
 
     async fn look(&self, local: &LocalBackend) -> Arc<[Known]> {

@@ -404,8 +404,8 @@ impl Router {
         let names_one = rules.names.read(&request.model) != Name::Auto;
         let only_this_model = is_simple && names_one && !wants_others;
         // However it is spelled.
-        let known_here = self.core.local.pool().canonical(&request.model);
-        let known_here = known_here.ok().filter(|_| only_this_model);
+        let known_here = || self.core.local.pool().canonical(&request.model).ok();
+        let known_here = only_this_model.then(known_here).flatten();
         let model = known_here.map_or_else(|| request.model.clone(), |id| id.to_string());
         let question = Question {
             only_this_model,

@@ -67,6 +67,11 @@ impl Provider {
         Ok(models.iter().filter_map(offered).collect())
     }
 
+    /// Whether it tells afterwards what an answer took.
+    pub fn keeps_accounts(&self) -> bool {
+        self.options.dialect == Dialect::OpenRouter
+    }
+
     /// What the answer `id` took; absent: the provider does not know it (yet), or keeps no such accounts.
     ///
     /// # Errors
@@ -76,7 +81,7 @@ impl Provider {
         id: &str,
         permit: ProviderPermit,
     ) -> Result<Option<Settled>, BackendError> {
-        if self.options.dialect != Dialect::OpenRouter {
+        if !self.keeps_accounts() {
             return Ok(None);
         }
         let who = self.who("an account");

@@ -3,7 +3,7 @@
 use super::prediction::{Prediction, Quantiles};
 
 /// A request looks again no oftener, and no more seldom. Units: seconds.
-const AGAIN: (f64, f64) = (0.05, 1.0);
+const AGAIN: (f64, f64) = (0.02, 1.0);
 
 /// Before the last moment whoever will not even make this many times its deadline leaves. Less would be right
 /// for the queue as it stands; but who waits before it may leave too, and then it would have been served.

@@ -28,6 +28,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How often what is left at the end is tried.
 const LAST_TRIES: u32 = 5;
 
+/// How long what nobody waits for is kept for company: a transaction costs about as much for one as for many.
+const LINGER: Duration = Duration::from_millis(5);
+
 type Done<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// What there is to write.
@@ -89,6 +92,19 @@ pub(in crate::router::money) enum Command {
     Flush(oneshot::Sender<()>),
 }
 
+impl Command {
+    /// Whether somebody does nothing until it is committed.
+    fn is_waited_for(&self) -> bool {
+        match self {
+            Self::Hold { done, .. } | Self::End { done, .. } => {
+                done.as_ref().is_some_and(|done| !done.is_closed())
+            }
+            Self::Upstream { .. } | Self::Release { .. } => false,
+            Self::TrueUp { .. } | Self::Prune { .. } | Self::Flush(_) => true,
+        }
+    }
+}
+
 /// What was booked and is now booked instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::router::money) struct Corrected {
@@ -101,6 +117,8 @@ pub(in crate::router::money) struct Corrected {
 #[derive(Debug, Default)]
 struct Waiting {
     commands: VecDeque<Command>,
+    /// Whether somebody waits for one of them.
+    is_urgent: bool,
     is_closed: bool,
 }
 
@@ -142,9 +160,15 @@ impl Queue {
     pub(super) fn push(&self, command: Command) {
         let mut waiting = self.lock();
         // Dropped, it tells whoever waits for it.
-        if !waiting.is_closed {
-            waiting.commands.push_back(command);
-            drop(waiting);
+        if waiting.is_closed {
+            return;
+        }
+        waiting.is_urgent |= command.is_waited_for();
+        waiting.commands.push_back(command);
+        // The writer knows of those before it.
+        let is_news = waiting.is_urgent || waiting.commands.len() == 1;
+        drop(waiting);
+        if is_news {
             self.news.notify_one();
         }
     }
@@ -183,8 +207,14 @@ impl Queue {
             }
         }
         .unwrap_or_else(PoisonError::into_inner);
+        let may_linger = |waiting: &mut Waiting| {
+            !waiting.is_urgent && !waiting.is_closed && waiting.commands.len() < BATCH_MOST
+        };
+        let lingered = self.news.wait_timeout_while(waiting, LINGER, may_linger);
+        let mut waiting = lingered.unwrap_or_else(PoisonError::into_inner).0;
         let n = waiting.commands.len().min(BATCH_MOST);
         batch.extend(waiting.commands.drain(..n));
+        waiting.is_urgent = waiting.commands.iter().any(Command::is_waited_for);
         waiting.is_closed && waiting.commands.is_empty()
     }
 
