@@ -104,7 +104,8 @@ def litellm(program, home, providers):
             f"  - model_name: {name}-model\n    litellm_params:\n      model: openai/{name}-model\n"
             f"      api_base: {one.url}/v1\n      api_key: none\n" for name, one in providers.items()))
     server = Process([program, "--config", str(home / "config.yaml"), "--port", str(port), "--num_workers", "1",
-                      "--host", "127.0.0.1"], home / "log", LITELLM_LOCAL_MODEL_COST_MAP="True")
+                      "--host", "127.0.0.1"], home / "log", LITELLM_LOCAL_MODEL_COST_MAP="True",
+                     LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true")
     server.url = f"http://127.0.0.1:{port}"
     for _ in range(120):
         time.sleep(1)
