@@ -317,8 +317,7 @@ impl Asker {
                 .map(|candidate| &candidate.target);
             target.map_or_else(|| error.to_string(), |target| format!("{target}: {error}"))
         });
-        let each: Vec<String> = each.collect();
-        let message = format!("nobody answered: {}", each.join("; "));
+        let message = format!("nobody answered: {}", each_once(each));
         if is_too_late {
             return BackendError::new(BackendErrorKind::Timeout, message);
         }
@@ -334,6 +333,22 @@ impl Asker {
         };
         BackendError::new(kind, message)
     }
+}
+
+/// All that is said, and how often what is said again.
+fn each_once(said: impl Iterator<Item = String>) -> String {
+    let mut counted: Vec<(String, usize)> = Vec::new();
+    for text in said {
+        match counted.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, n)) => *n += 1,
+            None => counted.push((text, 1)),
+        }
+    }
+    let told = counted.into_iter().map(|(text, n)| match n {
+        1 => text,
+        n => format!("{text} ({n} times)"),
+    });
+    told.collect::<Vec<_>>().join("; ")
 }
 
 impl Candidates for Asker {
@@ -399,5 +414,14 @@ impl Candidates for Asker {
         if let Some(candidate) = self.candidates.get(lane) {
             self.core.stalled(&candidate.target);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_said_again_is_counted() {
+        let said = ["a: no", "b: no", "a: no", "a: no"].map(str::to_owned);
+        assert_eq!(super::each_once(said.into_iter()), "a: no (3 times); b: no");
     }
 }
