@@ -11,50 +11,24 @@ import argparse
 import concurrent.futures
 import http.client
 import json
-import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
+import programs
 from faults_seen import COLUMNS, DEADLINE, FIRST, HEADING, LONG_WAIT, SHAPES, TOTAL, classify, paid_twice, section, totals
+from programs import Program
 
 AT_ONCE = 96
 # They take their time: they begin first.
 SLOW = ("silence", "headers-then-silence", "comments-forever", "roles-then-silence", "stall-after-20", "retry-date-60", "long-line")
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-class Process:
-    """A program of this run; stopped by its own id."""
-
-    def __init__(self, words, log, is_silent=False, **environment):
-        self.log = open(log, "w")
-        out = self.log if is_silent else subprocess.PIPE
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out, stderr=self.log, text=True,
-                                        env={**os.environ, **environment})
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(30)
-        self.log.close()
-
-
-class Provider(Process):
+class Provider(Program):
     """The scripted server: it tells its record when asked, and ends with its input."""
 
     def __init__(self, cargo, log):
@@ -109,11 +83,8 @@ def ingle(program, home, provider, played):
                    f'idle_timeout_ms = {FIRST}000\ntotal_timeout_ms = {TOTAL}000\n')
     (home / "prices.toml").write_text('date = "2026-11-26"\nsource = "this bench"\n' + prices)
     (home / "ingle.toml").write_text(config)
-    server = Process([program, "serve", "--config", str(home / "ingle.toml"), "--listen", "127.0.0.1:0"], home / "log",
-                     INGLE_HOME=str(home), INGLE_LOG="warn")
-    server.url, server.headers = server.process.stdout.readline().strip(), {}
-    if not server.url:
-        raise SystemExit(f"Ingle did not start: {(home / 'log').read_text()}")
+    server = programs.ingle(program, home)
+    server.headers = {}
     server.name = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     return server
 
@@ -145,22 +116,12 @@ def litellm(program, home, provider, played):
     config = {"model_list": models, "router_settings": router, "litellm_settings": {"num_retries": 2, "request_timeout": TOTAL},
               "general_settings": {"master_key": key}}
     (home / "config.yaml").write_text(json.dumps(config))  # JSON is YAML.
-    port = free_port()
-    server = Process([program, "--config", str(home / "config.yaml"), "--port", str(port), "--num_workers", "1",
-                      "--host", "127.0.0.1"], home / "log", is_silent=True, LITELLM_LOCAL_MODEL_COST_MAP="True",
-                     LITELLM_LOG="ERROR", LITELLM_MODE="PRODUCTION")
-    server.url, server.headers = f"http://127.0.0.1:{port}", {"authorization": f"Bearer {key}"}
+    server = programs.litellm(program, home)
+    server.headers = {"authorization": f"Bearer {key}"}
     server.name = f"LiteLLM {version}"
     server.settings = ("`num_retries: 2`, `fallbacks`, `context_window_fallbacks` and `content_policy_fallbacks` to the backup"
                        + (", `enable_mid_stream_fallback_continuation: true` (off unless asked for)" if continues == "True" else ""))
-    for _ in range(180):
-        time.sleep(1)
-        try:
-            urllib.request.urlopen(f"{server.url}/health/liveliness", timeout=1)
-            return server
-        except OSError:
-            continue
-    raise SystemExit(f"LiteLLM did not start: {(home / 'log').read_text()[-2000:]}")
+    return server
 
 
 def litellm_body(case):

@@ -14,14 +14,14 @@ escalation was *needless* if the engine met the deadline.
 import argparse
 import asyncio
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from programs import ingle
 
 CONFIG = """
 [router]
@@ -56,16 +56,10 @@ async def silent_provider(port):
 class Server:
     """Ingle, of this run."""
 
-    def __init__(self, program, model, port, folder):
-        (folder / "ingle.toml").write_text(CONFIG.format(model=Path(model).stem, port=port))
-        self.log = open(folder / "log", "w")
-        words = [program, "serve", "--config", str(folder / "ingle.toml"), "--listen", "127.0.0.1:0", str(model)]
-        environment = {**os.environ, "INGLE_HOME": str(folder), "INGLE_LOG": "warn"}
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment)
-        url = self.process.stdout.readline().strip()
-        if not url:
-            raise SystemExit(f"the server did not start: {(folder / 'log').read_text()}")
-        self.host, self.port = url.removeprefix("http://").split(":")
+    def __init__(self, program, model, port, home):
+        (home / "ingle.toml").write_text(CONFIG.format(model=Path(model).stem, port=port))
+        self.program = ingle(program, home, str(model))
+        self.host, self.port = self.program.url.removeprefix("http://").split(":")
 
     async def call(self, path, body=None):
         """The head, and the lines of what follows, as they come."""
@@ -99,14 +93,6 @@ class Server:
         writer.close()
         route = next((line for line in head.split("\r\n") if line.lower().startswith("x-ingle-route")), "")
         return first, time.monotonic() - begin, route.rpartition("id=")[2] or None, failed
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        self.log.close()
 
 
 def request(chance, model):
@@ -204,7 +190,7 @@ async def run(options, folder):
     try:
         rows = await ramp(server, options, Path(options.model).stem)
     finally:
-        server.stop()
+        server.program.stop()
         provider.close()
     if options.save:
         Path(options.save).write_text("".join(json.dumps(row) + "\n" for row in rows))

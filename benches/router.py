@@ -11,13 +11,15 @@ loopback and ends by itself.
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
+
+import programs
+from programs import Program
 
 PRICES = """
 [quick]
@@ -27,52 +29,26 @@ PRICES = """
 """
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-class Process:
-    """A program of this run; stopped by its own id."""
-
-    def __init__(self, words, log, **environment):
-        self.log = open(log, "w")
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log, text=True,
-                                        env={**os.environ, **environment})
-
-    def line(self):
-        return self.process.stdout.readline().strip()
-
-    def cpu_seconds(self):
-        """User and system time of the process and its children."""
-        total, todo = 0, [self.process.pid]
-        while todo:
-            pid = todo.pop()
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-                todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-            except FileNotFoundError:
-                continue
-            total += int(fields[11]) + int(fields[12])
-        return total / os.sysconf("SC_CLK_TCK")
-
-    def stop(self):
-        self.process.terminate()
+def cpu_seconds(server):
+    """User and system time of a program and its children."""
+    total, todo = 0, [server.process.pid]
+    while todo:
+        pid = todo.pop()
         try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(30)
-        self.log.close()
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        except FileNotFoundError:
+            continue
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def provider(program, name, folder, latency, gap):
     """Answers of 16 words, the first after `latency`, the others `gap` apart, in milliseconds."""
     words = [program, "bench", "provider", "--first-ms", str(latency), "--gap-ms", str(gap), "--tokens", "16",
              "--seconds", "1800"]
-    started = Process(words, folder / f"{name}.log")
-    started.url = started.line()
+    started = Program(words, folder / f"{name}.log")
+    started.url = started.listening()
     return started
 
 
@@ -86,35 +62,17 @@ def ingle(program, home, providers, budgets, busy):
         for whom in ("", 'team = "*"\n', 'key = "*"\n'):
             config += f'\n[[budget]]\n{whom}per = "day"\nusd = 1000000.0\nrequests = 100000000\n'
     (home / "ingle.toml").write_text(config)
-    words = [program, "serve", "--config", str(home / "ingle.toml"), "--listen", "127.0.0.1:0"]
-    if busy:
-        words.append(busy)
-    server = Process(words, home / "log", INGLE_HOME=str(home), INGLE_LOG="warn")
-    server.url = server.line()
-    if not server.url:
-        raise SystemExit(f"the server did not start: {(home / 'log').read_text()}")
-    return server
+    return programs.ingle(program, home, *([busy] if busy else []))
 
 
 def litellm(program, home, providers):
     home.mkdir(parents=True)
-    port = free_port()
     (home / "config.yaml").write_text(
         "model_list:\n" + "".join(
             f"  - model_name: {name}-model\n    litellm_params:\n      model: openai/{name}-model\n"
             f"      api_base: {one.url}/v1\n      api_key: none\n" for name, one in providers.items()))
-    server = Process([program, "--config", str(home / "config.yaml"), "--port", str(port), "--num_workers", "1",
-                      "--host", "127.0.0.1"], home / "log", LITELLM_LOCAL_MODEL_COST_MAP="True",
-                     LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true")
-    server.url = f"http://127.0.0.1:{port}"
-    for _ in range(120):
-        time.sleep(1)
-        try:
-            urllib.request.urlopen(f"{server.url}/health/liveliness", timeout=1)
-            return server
-        except OSError:
-            continue
-    raise SystemExit("LiteLLM did not start")
+    # Without a key: nobody else reaches it.
+    return programs.litellm(program, home, LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY="true")
 
 
 def load(program, urls, model="quick-model", **options):
@@ -140,9 +98,9 @@ def show(title, names, servers):
 
 def most(program, name, server, seconds, clients=64):
     """Answers a second at full load, and for each second of processor time the server took."""
-    before, start = server.cpu_seconds(), time.monotonic()
+    before, start = cpu_seconds(server), time.monotonic()
     [measured] = load(program, [server.url], clients=clients, seconds=seconds)
-    cpu, wall = server.cpu_seconds() - before, time.monotonic() - start
+    cpu, wall = cpu_seconds(server) - before, time.monotonic() - start
     n = measured["answers_per_second"] * wall
     print(f"| {name} | {measured['answers_per_second']:.0f} | {cpu / wall:.2f} | {n / cpu:.0f} | "
           f"{sum(measured['errors'].values())} |")

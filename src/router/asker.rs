@@ -85,7 +85,6 @@ impl Asker {
     pub(super) fn lanes(&self) -> Vec<Lane> {
         let one = |(i, candidate): (usize, &Candidate)| {
             let target = &candidate.target;
-            let next = self.candidates.get(i + 1).map(|next| &next.target);
             if target.is_local() {
                 let elapsed = self.record.began().elapsed();
                 let deadline = self.first_within.map(|time| time.saturating_sub(elapsed));
@@ -93,12 +92,9 @@ impl Asker {
                 return Lane {
                     patience: self.rules.settings.local_timeout,
                     // What is foreseen decides by itself when it is time to leave.
-                    hedge_after: deadline.zip(next).filter(|_| !is_foreseen).map(
-                        |(deadline, next)| {
-                            let takes = self.core.latency(next).ttft_p50;
-                            deadline.saturating_sub(takes.unwrap_or(STRANGER_TAKES))
-                        },
-                    ),
+                    hedge_after: deadline
+                        .filter(|_| !is_foreseen && i + 1 < self.candidates.len())
+                        .map(|deadline| deadline.saturating_sub(self.elsewhere_after(i))),
                     n_retries: RETRIES_HERE,
                 };
             }
@@ -114,6 +110,14 @@ impl Asker {
             }
         };
         self.candidates.iter().enumerate().map(one).collect()
+    }
+
+    /// Time to the first content of whoever would be asked after `lane`.
+    fn elsewhere_after(&self, lane: usize) -> Duration {
+        let next = self.candidates.get(lane + 1);
+        let latency = next.map(|next| self.core.latency(&next.target));
+        let known = latency.and_then(|latency| latency.ttft_p50);
+        known.unwrap_or(STRANGER_TAKES)
     }
 
     /// The candidate of a lane.
@@ -238,12 +242,7 @@ impl Asker {
     ) -> Result<(&Provider, ProviderPermit, CallOptions), BackendError> {
         let target = &candidate.target;
         let core = &self.core;
-        let reached = core.providers.get(&target.provider);
-        let settings = self.rules.settings.providers.get(&target.provider);
-        let (Some(provider), Some(settings)) = (reached, settings) else {
-            let message = format!("there is no provider {}", target.provider);
-            return Err(BackendError::new(BackendErrorKind::UnknownModel, message));
-        };
+        let provider = core.provider(&target.provider)?;
         let reasons = candidate.why.iter().map(ToString::to_string);
         let reasons: Vec<String> = reasons.collect();
         let purpose = Purpose {
@@ -251,10 +250,7 @@ impl Asker {
             team: self.account.team.as_ref().map(ToString::to_string),
             why: format!("{}: {}", why.name(), reasons.join("; ")),
         };
-        let permit = core
-            .egress
-            .provider(self.privacy, &target.provider, settings.keeping, purpose)
-            .map_err(|error| BackendError::new(BackendErrorKind::NotAllowed, error.to_string()))?;
+        let permit = core.permit(&self.rules, &target.provider, self.privacy, purpose)?;
         let call = CallOptions {
             preferences: candidate.openrouter.clone().unwrap_or_default(),
             fallback_models: Vec::new(),
@@ -368,16 +364,11 @@ impl Candidates for Asker {
             return Look::Nothing;
         };
         let waited = self.record.began().elapsed().as_secs_f64();
-        let next = self
-            .candidates
-            .get(lane + 1)
-            .map(|next| self.core.latency(&next.target));
-        let next = next.and_then(|latency| latency.ttft_p50);
-        let next = next.unwrap_or(STRANGER_TAKES);
+        let next = self.elsewhere_after(lane).as_secs_f64();
         let deadlines = Deadlines {
             ttft: self.first_within.map(|time| time.as_secs_f64()),
             total: self.whole_within.map(|time| time.as_secs_f64()),
-            elsewhere: (next.as_secs_f64(), next.as_secs_f64()),
+            elsewhere: (next, next),
             shown: if self.whole_within.is_some() {
                 Shown::Whole
             } else {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::money::{Moment, Unconfirmed};
-use crate::egress::{Privacy, Purpose};
 
 /// When a provider is asked for a bill that it did not send: it takes a while until it knows.
 const BILL_AFTER: [Duration; 4] = [
@@ -113,23 +112,12 @@ impl Core {
         (request, attempt): (&str, u32),
         generation: &str,
     ) -> Bill {
-        let rules = self.rules();
-        let (Some(reached), Some(settings)) = (
-            self.providers.get(provider),
-            rules.settings.providers.get(provider),
-        ) else {
+        let Some(reached) = self.providers.get(provider) else {
             return Bill::Done;
         };
-        let purpose = Purpose {
-            request_id: request.to_owned(),
-            team: None,
-            why: "the bill of an answer: no prompt is sent".to_owned(),
-        };
         // The provider knows this answer already.
-        let permit = self
-            .egress
-            .provider(Privacy::Any, provider, settings.keeping, purpose);
-        let Ok(permit) = permit else {
+        let Ok(permit) = self.permit_without_prompt(provider, request, "the bill of an answer")
+        else {
             return Bill::Done;
         };
         let asked = reached.generation(generation, permit);

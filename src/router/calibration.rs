@@ -1,10 +1,12 @@
 //! How right predictions were, as whoever asked saw it: the time to the first content over the time that was foretold,
 //! by model.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+
+use super::latest::Latest;
 
 /// The latest so many answers of a model are what its calibration is taken from.
 const N_ANSWERS: usize = 256;
@@ -27,20 +29,18 @@ pub struct Calibration {
     pub ratio_p90: f64,
 }
 
+type Ratios = Latest<f64, N_ANSWERS>;
+
 /// The calibrations of all models.
 #[derive(Debug, Default)]
-pub(super) struct Calibrations(BTreeMap<String, VecDeque<f64>>);
+pub(super) struct Calibrations(BTreeMap<String, Ratios>);
 
 impl Calibrations {
     /// The first content of `model` came after `actual` where `predicted` was foretold; returns how they compare.
     pub(super) fn came(&mut self, model: &str, predicted: Duration, actual: Duration) -> f64 {
         let ratio = actual.div_duration_f64(predicted.max(LEAST));
         if self.0.len() < MOST_MODELS || self.0.contains_key(model) {
-            let ratios = self.0.entry(model.to_owned()).or_default();
-            if ratios.len() == N_ANSWERS {
-                ratios.pop_front();
-            }
-            ratios.push_back(ratio);
+            self.0.entry(model.to_owned()).or_default().push(ratio);
         }
         ratio
     }
@@ -59,18 +59,13 @@ impl Calibrations {
     }
 }
 
-fn calibration(ratios: &VecDeque<f64>) -> Option<Calibration> {
-    let mut sorted: Vec<f64> = ratios.iter().copied().collect();
-    sorted.sort_by(f64::total_cmp);
-    let at = |percent: usize| {
-        let rank = (sorted.len() * percent).div_ceil(100);
-        sorted.get(rank.max(1) - 1).copied()
-    };
+fn calibration(ratios: &Ratios) -> Option<Calibration> {
+    let sorted = ratios.sorted();
     Some(Calibration {
         n_answers: sorted.len(),
-        ratio_p10: at(10)?,
-        ratio_p50: at(50)?,
-        ratio_p90: at(90)?,
+        ratio_p10: sorted.at(10)?,
+        ratio_p50: sorted.at(50)?,
+        ratio_p90: sorted.at(90)?,
     })
 }
 

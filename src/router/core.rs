@@ -14,12 +14,12 @@ use super::names::{Names, Target};
 use super::policy::{self, Breaker, Facts, LocalModel, Plan, Question, Snapshot};
 use super::prices::Prices;
 use super::quality::Quality;
-use crate::backend::ProviderFault;
 use crate::backend::local::LocalBackend;
 use crate::backend::provider::{Dialect, Provider};
+use crate::backend::{BackendError, BackendErrorKind, ProviderFault};
 use crate::chat::ChatRequest;
 use crate::config::router::RouterSettings;
-use crate::egress::{Egress, Records};
+use crate::egress::{Egress, Privacy, ProviderPermit, Purpose, Records};
 use crate::engine::predict::{Deadlines, Shown};
 use crate::money::MicroUsd;
 
@@ -86,6 +86,47 @@ impl Core {
             *saved -= 1.0;
         }
         is_there
+    }
+
+    /// The provider of this name.
+    ///
+    /// Errors: there is none.
+    pub(super) fn provider(&self, name: &str) -> Result<&Provider, BackendError> {
+        self.providers.get(name).ok_or_else(|| no_provider(name))
+    }
+
+    /// The permit to send something of a class to the provider of this name.
+    ///
+    /// Errors: there is no such provider, or it may not go there.
+    pub(super) fn permit(
+        &self,
+        rules: &Rules,
+        provider: &str,
+        privacy: Privacy,
+        purpose: Purpose,
+    ) -> Result<ProviderPermit, BackendError> {
+        let settings = rules.settings.providers.get(provider);
+        let settings = settings.ok_or_else(|| no_provider(provider))?;
+        self.egress
+            .provider(privacy, provider, settings.keeping, purpose)
+            .map_err(|error| BackendError::new(BackendErrorKind::NotAllowed, error.to_string()))
+    }
+
+    /// The permit to ask a provider for something that says nothing of any prompt.
+    ///
+    /// Errors: as for [`Self::permit`].
+    pub(super) fn permit_without_prompt(
+        &self,
+        provider: &str,
+        request: &str,
+        why: &str,
+    ) -> Result<ProviderPermit, BackendError> {
+        let purpose = Purpose {
+            request_id: request.to_owned(),
+            team: None,
+            why: format!("{why}: no prompt is sent"),
+        };
+        self.permit(&self.rules(), provider, Privacy::Any, purpose)
     }
 
     /// How fast a target answered lately.
@@ -222,6 +263,11 @@ impl Core {
 }
 
 /// What a model of this machine must keep: the deadline, and of its first content what is configured for it.
+fn no_provider(name: &str) -> BackendError {
+    let message = format!("there is no provider {name}");
+    BackendError::new(BackendErrorKind::UnknownModel, message)
+}
+
 fn local_deadlines(settings: &RouterSettings, question: &Question, is_streamed: bool) -> Deadlines {
     let deadline = question.deadline_under(settings);
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());

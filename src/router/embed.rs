@@ -62,12 +62,9 @@ impl Router {
         meta: &Meta,
     ) -> Result<(Question, Account), BackendError> {
         let (question, account) = self.asked_by(meta)?;
-        // However it is spelled.
-        let known_here = self.core.local.pool().canonical(&request.model);
-        let model = known_here.map_or_else(|_| request.model.clone(), |id| id.to_string());
         let question = Question {
             only_this_model: true,
-            model,
+            model: self.as_known_here(&request.model),
             prompt: request.size(),
             max_tokens: Some(0),
             expected_tokens: Some(0),

@@ -4,9 +4,10 @@
 //! each other. At [`FAILURES_TO_OPEN`], or at once where asking again cannot help, it opens for a while that doubles
 //! each time; then one request may try. A success closes it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use super::latest::Latest;
 use crate::backend::ProviderFault;
 
 /// Failures in a row after which nobody is sent there for a while.
@@ -149,28 +150,8 @@ pub struct Latency {
 
 #[derive(Clone, Debug, Default)]
 struct Observed {
-    ttft: VecDeque<Duration>,
-    rates: VecDeque<f64>,
-}
-
-fn push<T>(values: &mut VecDeque<T>, value: T) {
-    if values.len() == N_OBSERVED {
-        values.pop_front();
-    }
-    values.push_back(value);
-}
-
-/// The value that `share` of all are no larger than.
-fn quantile<T: Copy + PartialOrd>(values: &VecDeque<T>, share: f64) -> Option<T> {
-    let mut sorted: Vec<T> = values.iter().copied().collect();
-    sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of a small length"
-    )]
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied()
+    ttft: Latest<Duration, N_OBSERVED>,
+    rates: Latest<f64, N_OBSERVED>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -214,7 +195,8 @@ impl Health {
         if let Some(breaker) = self.providers.get_mut(provider) {
             breaker.succeeded();
         }
-        push(&mut self.model(provider, model, now).observed.ttft, ttft);
+        let model = self.model(provider, model, now);
+        model.observed.ttft.push(ttft);
     }
 
     /// An answer came to its end, `n_tokens` in `took` after its first.
@@ -229,7 +211,7 @@ impl Health {
         model.breaker.succeeded();
         if n_tokens > 1 && !took.is_zero() {
             let rate = f64::from(n_tokens - 1) / took.as_secs_f64();
-            push(&mut model.observed.rates, rate);
+            model.observed.rates.push(rate);
         }
     }
 
@@ -270,11 +252,11 @@ impl Health {
         let Some(model) = self.models.get(&key(provider, model)) else {
             return Latency::default();
         };
-        let Observed { ttft, rates } = &model.observed;
+        let ttft = model.observed.ttft.sorted();
         Latency {
-            ttft_p50: quantile(ttft, 0.5),
-            ttft_p90: quantile(ttft, 0.9),
-            tokens_per_second: quantile(rates, 0.5),
+            ttft_p50: ttft.at(50),
+            ttft_p90: ttft.at(90),
+            tokens_per_second: model.observed.rates.sorted().at(50),
             n_answers: ttft.len(),
         }
     }

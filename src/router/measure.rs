@@ -1,6 +1,6 @@
 //! What is measured of all requests: as Prometheus series, and as one JSON object.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::calibration::{Calibration, Calibrations};
 use super::decision::{Decision, millis};
 use super::health::BreakerState;
+use super::latest::Latest;
 use crate::telemetry::names;
 
 /// Names of models and teams that are told apart; strangers may make up any number.
@@ -45,8 +46,8 @@ struct Totals {
 
 #[derive(Debug, Default)]
 struct Times {
-    first: VecDeque<u64>,
-    whole: VecDeque<u64>,
+    first: Latest<u64, N_TIMES>,
+    whole: Latest<u64, N_TIMES>,
 }
 
 /// What is measured, as `/v1/route/metrics` tells it.
@@ -190,10 +191,7 @@ impl Measures {
             (&mut times.whole, decision.total_ms, names::ROUTED_WHOLE),
         ] {
             let Some(time) = time else { continue };
-            if place.len() == N_TIMES {
-                place.pop_front();
-            }
-            place.push_back(time);
+            place.push(time);
             metrics::histogram!(name, &labels).record(time as f64 / 1000.0);
         }
     }
@@ -232,17 +230,17 @@ impl Measures {
                 provider: provider.clone(),
                 count: *count,
             });
-        let times = totals
-            .times
-            .iter()
-            .map(|((provider, model), times)| ResponseTimes {
+        let times = totals.times.iter().map(|((provider, model), times)| {
+            let (first, whole) = (times.first.sorted(), times.whole.sorted());
+            ResponseTimes {
                 model: model.clone(),
                 provider: provider.clone(),
-                first_content_p50_ms: quantile(&times.first, 50),
-                first_content_p99_ms: quantile(&times.first, 99),
-                whole_p50_ms: quantile(&times.whole, 50),
-                whole_p99_ms: quantile(&times.whole, 99),
-            });
+                first_content_p50_ms: first.at(50),
+                first_content_p99_ms: first.at(99),
+                whole_p50_ms: whole.at(50),
+                whole_p99_ms: whole.at(99),
+            }
+        });
         let n = totals.n_local + totals.n_cloud;
         let dollars = |(team, micro): (&String, &u64)| (team.clone(), *micro as f64 / 1e6);
         let mean = |(model, (sum, n)): (&String, &(f64, u64))| (model.clone(), sum / *n as f64);
@@ -277,13 +275,6 @@ fn known<T>(names: &BTreeMap<String, T>, name: &str) -> String {
     } else {
         OTHERS.to_owned()
     }
-}
-
-fn quantile(values: &VecDeque<u64>, percent: usize) -> Option<u64> {
-    let mut sorted: Vec<u64> = values.iter().copied().collect();
-    sorted.sort_unstable();
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.max(1) - 1).copied()
 }
 
 #[cfg(test)]

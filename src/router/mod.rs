@@ -10,6 +10,7 @@ mod core;
 pub mod decision;
 mod embed;
 pub mod health;
+mod latest;
 mod locals;
 mod measure;
 pub mod money;
@@ -403,10 +404,12 @@ impl Router {
         let is_simple = team.is_none() && rules.settings.providers.is_empty();
         let names_one = rules.names.read(&request.model) != Name::Auto;
         let only_this_model = is_simple && names_one && !wants_others;
-        // However it is spelled.
-        let known_here = || self.core.local.pool().canonical(&request.model).ok();
-        let known_here = only_this_model.then(known_here).flatten();
-        let model = known_here.map_or_else(|| request.model.clone(), |id| id.to_string());
+        // Only then: it looks at the disk.
+        let model = if only_this_model {
+            self.as_known_here(&request.model)
+        } else {
+            request.model.clone()
+        };
         let question = Question {
             only_this_model,
             model,
@@ -423,6 +426,12 @@ impl Router {
             ..question
         };
         Ok((question, account))
+    }
+
+    /// What a model of this machine is called, however it is spelled; a name that nobody here has stays as it is.
+    fn as_known_here(&self, name: &str) -> String {
+        let known = self.core.local.pool().canonical(name);
+        known.map_or_else(|_| name.to_owned(), |id| id.to_string())
     }
 
     /// What whoever asks says about who may answer, and who pays.

@@ -11,7 +11,6 @@ use super::money::Moment;
 use super::prices::ModelFacts;
 use crate::backend::provider::{Dialect, OfferedModel, Provider};
 use crate::backend::{BackendError, BackendErrorKind};
-use crate::egress::{Privacy, Purpose};
 
 /// How long prices hold.
 const PRICES_EVERY: Duration = Duration::from_hours(24);
@@ -79,20 +78,7 @@ impl Core {
     async fn ask_for_prices(&self, provider: &Provider) -> Result<usize, BackendError> {
         let name = provider.name();
         let failed = |kind, message: String| BackendError::new(kind, message);
-        let rules = self.rules();
-        let settings = rules.settings.providers.get(name).ok_or_else(|| {
-            let message = format!("there is no provider {name}");
-            failed(BackendErrorKind::UnknownModel, message)
-        })?;
-        let purpose = Purpose {
-            request_id: "prices".to_owned(),
-            team: None,
-            why: "its list of prices: no prompt is sent".to_owned(),
-        };
-        let permit = self
-            .egress
-            .provider(Privacy::Any, name, settings.keeping, purpose)
-            .map_err(|error| failed(BackendErrorKind::NotAllowed, error.to_string()))?;
+        let permit = self.permit_without_prompt(name, "prices", "its list of prices")?;
         let asked = tokio::time::timeout(PRICES_PATIENCE, provider.prices(permit));
         let offered = asked.await.map_err(|_| {
             let message = format!("{name} did not send its list of models in time");

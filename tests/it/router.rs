@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gguf_file::TinyLlama;
 use crate::http::wire::{self, Reply};
 use crate::pool::{House, Wish};
+use crate::provider_server::{ProviderServer, Shape};
 
 /// A router that knows nobody but the engine, and forgets what was spent.
 pub(crate) fn local_only(local: LocalBackend) -> Router {
@@ -104,6 +105,23 @@ impl Hearth {
     fn local(&self) -> LocalBackend {
         LocalBackend::new(self.house.pool.clone())
     }
+}
+
+/// An `ingle.toml` with a provider `broken`, which `table` describes, and one that answers eight words in its place.
+fn broken_and_backup(table: &str, backup: &ProviderServer) -> String {
+    format!(
+        r#"
+        [router]
+        fallback_chain = [["backup", "say:8"]]
+        [router.preferences]
+        acceptable_models = ["broken:*", "backup:*"]
+        [providers.broken]
+        {table}
+        [providers.backup]
+        base_url = "{}"
+        "#,
+        backup.base_url(Shape::OpenAi),
+    )
 }
 
 /// A server with a router of its own.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Hearth, Routing};
+use super::{Hearth, Routing, broken_and_backup};
 use crate::http::wire::Reply;
 use crate::pool::Wish;
 use crate::provider_server::{ProviderServer, Shape};
@@ -59,20 +59,8 @@ async fn predictions_are_held_to_what_came_and_everybody_is_told() {
 async fn an_open_breaker_and_who_left_for_it_are_seen() {
     let (broken, backup) = (ProviderServer::start(), ProviderServer::start());
     let hearth = Hearth::new(Wish::default());
-    let toml = format!(
-        r#"
-        [router]
-        fallback_chain = [["backup", "say:8"]]
-        [router.preferences]
-        acceptable_models = ["broken:*", "backup:*"]
-        [providers.broken]
-        base_url = "{}"
-        [providers.backup]
-        base_url = "{}"
-        "#,
-        broken.base_url(Shape::OpenAi),
-        backup.base_url(Shape::OpenAi),
-    );
+    let base_url = broken.base_url(Shape::OpenAi);
+    let toml = broken_and_backup(&format!("base_url = \"{base_url}\""), &backup);
     let routing = Routing::start(&hearth, &toml, |_| {}).await;
     let before = routing.get("/metrics").await.body;
     assert!(before.contains("ingle_provider_breaker_state{provider=\"broken\"} 0"));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::{Hearth, Routing};
+use super::{Hearth, Routing, broken_and_backup};
 use crate::http::wire::{self, Reply};
 use crate::pool::Wish;
 use crate::provider_server::{ProviderServer, Shape};
@@ -177,22 +177,10 @@ async fn an_answer_of_this_machine_is_a_span_under_the_clients_with_one_below() 
 }
 
 fn two(broken: &ProviderServer, backup: &ProviderServer) -> String {
-    format!(
-        r#"
-        [router]
-        fallback_chain = [["backup", "say:8"]]
-        [router.preferences]
-        acceptable_models = ["broken:*", "backup:*"]
-        [providers.broken]
-        dialect = "openai"
-        base_url = "{}"
-        api_key = "sk-canary"
-        [providers.backup]
-        base_url = "{}"
-        "#,
-        broken.base_url(Shape::OpenAi),
-        backup.base_url(Shape::OpenAi),
-    )
+    let base_url = broken.base_url(Shape::OpenAi);
+    let broken =
+        format!("dialect = \"openai\"\nbase_url = \"{base_url}\"\napi_key = \"sk-canary\"");
+    broken_and_backup(&broken, backup)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,9 +13,9 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection};
 use serde_json::{Value, json};
 
-use super::{Hearth, Routing};
+use super::{Hearth, Routing, broken_and_backup};
 use crate::pool::Wish;
-use crate::provider_server::{ProviderServer, Shape};
+use crate::provider_server::ProviderServer;
 
 /// A server that says who it is by a certificate good until `year`, which it writes to `pem`, and nothing more; its port.
 fn tls_server(year: i32, pem: &Path) -> u16 {
@@ -71,20 +71,10 @@ fn trusting(options: &mut RouterOptions, pem: Option<&Path>, home: &Path) {
 async fn decision(hearth: &Hearth, year: i32, is_trusted: bool, has_backup: bool) -> (u16, Value) {
     let (backup, folder) = (ProviderServer::start(), tempfile::tempdir().unwrap());
     let pem = folder.path().join("ca.pem");
-    let toml = format!(
-        r#"
-        [router]
-        fallback = {has_backup}
-        fallback_chain = [["backup", "say:8"]]
-        [router.preferences]
-        acceptable_models = ["broken:*", "backup:*"]
-        [providers.broken]
-        base_url = "https://localhost:{}/v1"
-        [providers.backup]
-        base_url = "{}"
-        "#,
-        tls_server(year, &pem),
-        backup.base_url(Shape::OpenAi),
+    let port = tls_server(year, &pem);
+    let toml = broken_and_backup(
+        &format!("base_url = \"https://localhost:{port}/v1\""),
+        &backup,
     );
     let routing = Routing::start(hearth, &toml, |options| {
         let trusted = Some(&*pem).filter(|_| is_trusted);
@@ -92,7 +82,9 @@ async fn decision(hearth: &Hearth, year: i32, is_trusted: bool, has_backup: bool
     })
     .await;
     let messages = json!([{"role": "user", "content": "hi"}]);
-    let body = json!({"model": "broken:m", "messages": messages, "max_tokens": 20});
+    let wishes = json!({"enable_fallback": has_backup});
+    let body =
+        json!({"model": "broken:m", "messages": messages, "max_tokens": 20, "ingle": wishes});
     let reply = routing.post(&body).await;
     let n_asked = backup.n_requests();
     assert_eq!(n_asked, usize::from(has_backup), "{reply:?}");
